@@ -1,0 +1,189 @@
+"""Argument checks. One sentence form: "`x` must …, but …".
+
+Every check looks at concrete values only: a traced array (inside `jax.jit` or `jax.vmap`) passes the value checks,
+because its values are not known there. Shapes and dtypes are always known and always checked.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, ArrayLike, PyTree
+
+# The smallest relative tolerance an integrator can honour in float64: below it, rounding decides the step size.
+SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)
+
+
+def require_float64() -> None:
+    """Refuse to compute in JAX's default float32."""
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(
+            "curlflow must compute in float64, but JAX is set to float32. "
+            'Run jax.config.update("jax_enable_x64", True) before making any array.'
+        )
+
+
+def float64_array(name: str, value: ArrayLike) -> Array:
+    """Return `value` as a finite float64 array; integers and booleans convert, float32 and complex do not."""
+    require_float64()
+    array = _as_array(name, value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"`{name}` must be real, but its dtype is {array.dtype}.")
+    if jnp.issubdtype(array.dtype, jnp.floating) and array.dtype != jnp.float64:
+        raise ValueError(
+            f"`{name}` must be float64, but its dtype is {array.dtype}. "
+            'Run jax.config.update("jax_enable_x64", True) before making it.'
+        )
+    array = array.astype(jnp.float64)
+    require_finite(name, array)
+    return array
+
+
+def _as_array(name: str, value: ArrayLike) -> Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers, but is {value!r}.") from error
+
+
+def require_finite(name: str, array: Array) -> None:
+    """Refuse NaN and infinity, naming the first place that holds one."""
+    if is_traced(array):
+        return
+    bad = np.argwhere(~np.isfinite(np.asarray(array)))
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
+        raise ValueError(f"`{name}` must be finite, but has {np.asarray(array)[index]}{where}.")
+
+
+def require_shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> None:
+    """Refuse an array whose shape is not `expected`; `meaning` spells the shape in the mathematics' letters."""
+    if array.shape != expected:
+        raise ValueError(f"`{name}` must have shape {meaning} = {expected}, but has shape {array.shape}.")
+
+
+def require_signs(name: str, array: Array) -> None:
+    """Refuse anything but +1 and −1, naming the first offender."""
+    if is_traced(array):
+        return
+    values = np.asarray(array)
+    bad = np.argwhere(np.abs(values) != 1)
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
+        raise ValueError(f"`{name}` must hold only +1 and −1, but has {values[index]}{where}.")
+
+
+def positive_semidefinite(name: str, array: Array) -> None:
+    """Refuse a square matrix that is not symmetric positive semidefinite, up to rounding."""
+    if is_traced(array):
+        return
+    matrix = np.asarray(array)
+    scale = float(np.abs(matrix).max(initial=0.0))
+    rounding = 8 * matrix.shape[0] * float(np.finfo(np.float64).eps) * scale
+    asymmetry = float(np.abs(matrix - matrix.T).max(initial=0.0))
+    if asymmetry > rounding:
+        raise ValueError(f"`{name}` must be symmetric, but differs from its transpose by {asymmetry:.3g}.")
+    smallest = float(np.linalg.eigvalsh(matrix).min(initial=0.0))
+    if smallest < -rounding:
+        raise ValueError(
+            f"`{name}` must be positive semidefinite, but its smallest eigenvalue is {smallest:.3g}."
+        )
+
+
+def finite_number(name: str, value: float) -> float:
+    """Return `value` as a finite Python float."""
+    number = _as_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be finite, but is {number}.")
+    return number
+
+
+def positive_number(name: str, value: float) -> float:
+    """Return `value` as a finite float above zero."""
+    number = finite_number(name, value)
+    if number <= 0:
+        raise ValueError(f"`{name}` must be positive, but is {number:g}.")
+    return number
+
+
+def non_negative_number(name: str, value: float) -> float:
+    """Return `value` as a finite float of at least zero."""
+    number = finite_number(name, value)
+    if number < 0:
+        raise ValueError(f"`{name}` must not be negative, but is {number:g}.")
+    return number
+
+
+def positive_integer(name: str, value: int) -> int:
+    """Return `value` as a Python integer of at least one."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"`{name}` must be a whole number, but is {value!r}.")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, but is {value}.")
+    return int(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """Return `value` as a float between 0 and 1, both included."""
+    number = finite_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"`{name}` must lie between 0 and 1, but is {number:g}.")
+    return number
+
+
+def one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse a value that is not among `choices`."""
+    if not any(value is choice or value == choice for choice in choices):
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {listed}, but is {value!r}.")
+
+
+def state_pytree(name: str, y: PyTree[ArrayLike]) -> PyTree[Array]:
+    """Return the state `y` with every leaf a finite float64 array; refuse a state without any numbers in it."""
+    leaves, structure = jtu.tree_flatten(y)
+    if sum(np.size(leaf) for leaf in leaves) == 0:
+        raise ValueError(f"`{name}` must hold at least one number, but is empty.")
+    labels = [name + jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(y)]
+    return jtu.tree_unflatten(structure, [float64_array(*pair) for pair in zip(labels, leaves, strict=True)])
+
+
+def require_flow(system: Any) -> None:
+    """Refuse anything that cannot be called as a vector field f(t, y, args)."""
+    if not callable(system):
+        raise ValueError(
+            "`system` must be a vector field called as f(t, y, args), "
+            f"but is {type(system).__name__}, which cannot be called."
+        )
+
+
+def require_same_structure(system: Any, y: PyTree[Array], args: Any, t: float = 0.0) -> None:
+    """Refuse a vector field whose value does not look like the state: same pytree, same shapes, same dtypes."""
+    rate = jax.eval_shape(lambda t, y: system(t, y, args), jnp.asarray(t, jnp.float64), y)
+    if jtu.tree_structure(rate) != jtu.tree_structure(y):
+        raise ValueError(
+            "`system` must return a pytree like its state, "
+            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(rate)}."
+        )
+    for (path, leaf), value in zip(jtu.tree_leaves_with_path(y), jtu.tree_leaves(rate), strict=True):
+        if value.shape != leaf.shape or value.dtype != leaf.dtype:
+            raise ValueError(
+                f"`system` must return {leaf.dtype}{list(leaf.shape)} at y{jtu.keystr(path)}, "
+                f"but returned {value.dtype}{list(value.shape)}."
+            )
+
+
+def is_traced(value: Any) -> bool:
+    """Whether `value` is inside a JAX transformation, where its numbers are not known."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def _as_number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be a number, but is {value!r}.") from error
