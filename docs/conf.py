@@ -24,7 +24,6 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"curlflow {release}"
-html_static_path = ["_static"]
 html_show_sphinx = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

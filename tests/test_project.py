@@ -1,0 +1,43 @@
+"""The pages around the code say what the code does: README, architecture page, citation, changelog."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import curlflow
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_example_runs_and_shows_what_its_comments_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "centre" in capsys.readouterr().out
+
+
+def test_the_readmes_table_names_only_what_is_at_the_front_door():
+    table = README.split("## What is there")[1].split("##")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    names = [name for cell in cells if "curlflow tour" not in cell for name in re.findall(r"`(\w+)`", cell)]
+    assert len(names) >= 10
+    assert [name for name in names if not hasattr(curlflow, name)] == []
+
+
+def test_the_architecture_page_shows_every_room_and_no_other():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| \d \| `(\w+)` \|", page, flags=re.MULTILINE)
+    there = {
+        path.stem for path in (ROOT / "curlflow").iterdir() if path.stem not in ("__init__", "__pycache__")
+    }
+    assert sorted(shown) == sorted(there)
+
+
+def test_citation_and_package_have_the_same_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {version('curlflow')}\n" in citation
