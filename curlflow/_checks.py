@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 # The smallest relative tolerance an integrator can honour in float64: below it, rounding decides the step size.
@@ -53,11 +54,10 @@ def require_finite(name: str, array: Array) -> None:
     """Refuse NaN and infinity, naming the first place that holds one."""
     if is_traced(array):
         return
-    bad = np.argwhere(~np.isfinite(np.asarray(array)))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
-        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
-        raise ValueError(f"`{name}` must be finite, but has {np.asarray(array)[index]}{where}.")
+    values = np.asarray(array)
+    offender = _first(values, ~np.isfinite(values))
+    if offender:
+        raise ValueError(f"`{name}` must be finite, but has {offender}.")
 
 
 def require_shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> None:
@@ -71,14 +71,12 @@ def require_signs(name: str, array: Array) -> None:
     if is_traced(array):
         return
     values = np.asarray(array)
-    bad = np.argwhere(np.abs(values) != 1)
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
-        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
-        raise ValueError(f"`{name}` must hold only +1 and −1, but has {values[index]}{where}.")
+    offender = _first(values, np.abs(values) != 1)
+    if offender:
+        raise ValueError(f"`{name}` must hold only +1 and −1, but has {offender}.")
 
 
-def positive_semidefinite(name: str, array: Array) -> None:
+def require_positive_semidefinite(name: str, array: Array) -> None:
     """Refuse a square matrix that is not symmetric positive semidefinite, up to rounding."""
     if is_traced(array):
         return
@@ -136,7 +134,7 @@ def fraction(name: str, value: float) -> float:
     return number
 
 
-def one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def require_one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Refuse a value that is not among `choices`."""
     if not any(value is choice or value == choice for choice in choices):
         listed = ", ".join(repr(choice) for choice in choices)
@@ -161,6 +159,12 @@ def require_flow(system: Any) -> None:
         )
 
 
+def require_state(system: Any, y: PyTree[Array]) -> None:
+    """Let a system that knows its states' shapes refuse a wrong one."""
+    if hasattr(system, "check_state"):
+        system.check_state(y)
+
+
 def require_same_structure(system: Any, y: PyTree[Array], args: Any, t: float = 0.0) -> None:
     """Refuse a vector field whose value does not look like the state: same pytree, same shapes, same dtypes."""
     rate = jax.eval_shape(lambda t, y: system(t, y, args), jnp.asarray(t, jnp.float64), y)
@@ -179,7 +183,7 @@ def require_same_structure(system: Any, y: PyTree[Array], args: Any, t: float = 
 
 def is_traced(value: Any) -> bool:
     """Whether `value` is inside a JAX transformation, where its numbers are not known."""
-    return isinstance(value, jax.core.Tracer)
+    return isinstance(value, Tracer)
 
 
 def _as_number(name: str, value: Any) -> float:
@@ -187,3 +191,13 @@ def _as_number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be a number, but is {value!r}.") from error
+
+
+def _first(values: np.ndarray, bad: np.ndarray) -> str:
+    """The first bad value and where it stands, in words; empty if there is none."""
+    places = np.argwhere(bad)
+    if not len(places):
+        return ""
+    index = [int(i) for i in places[0]]
+    where = "" if not index else f" at index {index[0] if len(index) == 1 else tuple(index)}"
+    return f"{values[tuple(index)]}{where}"

@@ -12,8 +12,8 @@ class Ending(StrEnum):
     FIXED_POINT = "reached a fixed point"
     BLEW_UP = "blew up"
     STEP_LIMIT = "step limit reached"
-    NOT_FINITE = "not finite"
     STEP_TOO_SMALL = "step size vanished"
+    SOLVER_FAILED = "solver failed"
     NOT_CONVERGED = "not converged"
     UNDECIDED = "undecided"
 

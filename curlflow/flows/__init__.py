@@ -1,0 +1,8 @@
+"""What moves: vector fields f(t, y, args) over pytrees, one final `equinox.Module` per file."""
+
+from curlflow.flows.constrained import NormConstrained as NormConstrained
+from curlflow.flows.curl import CurlFlow as CurlFlow
+from curlflow.flows.curl import Weights as Weights
+from curlflow.flows.signed import SignedGradientFlow as SignedGradientFlow
+from curlflow.flows.toy import ToyFlow as ToyFlow
+from curlflow.flows.toy import toy_flow as toy_flow

@@ -1,0 +1,151 @@
+"""Curl flow of the two-layer linear network, the subject of the paper (its Eq. 6)."""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from curlflow import _checks
+
+
+@final
+class Weights(eqx.Module):
+    """The weights of a two-layer network, as a pytree with leaves `W1` and `W2`.
+
+    Parameters
+    ----------
+    W1
+        Input-to-hidden weights, shape (N, M): N hidden units, M inputs.
+    W2
+        Hidden-to-output weights, shape (P, N): P outputs.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> W = cf.Weights(W1=[[1.0, 0.5], [0.0, 2.0]], W2=[[3.0, 1.0]])
+    >>> W.end_to_end
+    Array([[3. , 3.5]], dtype=float64)
+    """
+
+    W1: Array = eqx.field(converter=jnp.asarray)
+    W2: Array = eqx.field(converter=jnp.asarray)
+
+    @property
+    def end_to_end(self) -> Float[Array, "outputs inputs"]:
+        """The linear map W2 W1 from inputs to outputs that these weights implement, shape (P, M)."""
+        return self.W2 @ self.W1
+
+
+@final
+class CurlFlow(eqx.Module):
+    r"""Continuous-time curl descent of a two-layer linear network.
+
+    With input covariance C and teacher map S the weights obey
+
+    .. math::
+
+        \dot W_1 = W_2^\top E\, C D_1, \qquad \dot W_2 = E\, C\, W_1^\top D_2, \qquad E = S - W_2 W_1,
+
+    with D1 = diag(d1), D2 = diag(d2). A −1 in `d1` flips the learning rule of every synapse leaving that input; a −1 in
+    `d2`, of every synapse leaving that hidden unit. All signs +1 is gradient flow on the loss ½ tr(E C Eᵀ); all signs
+    −1 climbs it; anything else is the gradient flow of no function. The paper has P = 1 and C = I.
+
+    Parameters
+    ----------
+    S
+        The teacher's end-to-end map, shape (P, M); shape (M,) means P = 1.
+    d1
+        Signs of the hidden layer's rule, one per input, shape (M,), each +1 or −1.
+    d2
+        Signs of the readout layer's rule, one per hidden unit, shape (N,), each +1 or −1.
+    C
+        Input covariance, shape (M, M), symmetric positive semidefinite; None means the identity.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, signs are not ±1, C is not symmetric positive semidefinite, a number is not finite,
+        or JAX is set to float32.
+
+    References
+    ----------
+    H. Ninou, J. Kadmon, N. A. Cayco-Gajic, "Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse Plasticity",
+    NeurIPS 2025, arXiv:2510.02765, Eq. 6.
+
+    Examples
+    --------
+    A network of two inputs and three hidden units, with the second input's rule flipped:
+
+    >>> import curlflow as cf
+    >>> flow = cf.CurlFlow(S=[1.0, 2.0], d1=[1, -1], d2=[1, 1, 1])
+    >>> W = cf.Weights(W1=[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], W2=[[1.0, 0.0, 0.5]])
+    >>> flow(
+    ...     0.0, W, None
+    ... ).W1  # each row is an entry of W2 times the error map [-0.5, 1.5], its second column flipped
+    Array([[-0.5 , -1.5 ],
+           [-0.  , -0.  ],
+           [-0.25, -0.75]], dtype=float64)
+    """
+
+    S: Float[Array, "outputs inputs"]
+    d1: Float[Array, " inputs"]
+    d2: Float[Array, " hidden"]
+    C: Float[Array, "inputs inputs"] | None
+
+    def __init__(self, S: ArrayLike, d1: ArrayLike, d2: ArrayLike, C: ArrayLike | None = None):
+        S = _checks.float64_array("S", S)
+        self.S = S[None, :] if S.ndim == 1 else S
+        if self.S.ndim != 2:
+            raise ValueError(f"`S` must have shape (P, M), or (M,) for P = 1, but has shape {S.shape}.")
+        M = self.S.shape[1]
+        self.d1 = _checks.float64_array("d1", d1)
+        _checks.require_shape("d1", self.d1, (M,), "(M,)")
+        _checks.require_signs("d1", self.d1)
+        self.d2 = _checks.float64_array("d2", d2)
+        if self.d2.ndim != 1:
+            raise ValueError(f"`d2` must have shape (N,), but has shape {self.d2.shape}.")
+        _checks.require_signs("d2", self.d2)
+        self.C = None if C is None else _checks.float64_array("C", C)
+        if self.C is not None:
+            _checks.require_shape("C", self.C, (M, M), "(M, M)")
+            _checks.require_positive_semidefinite("C", self.C)
+
+    def __call__(self, t: Any, W: Weights, args: Any = None) -> Weights:
+        """The velocity (Ẇ1, Ẇ2) at the weights W; the flow is autonomous, so `t` and `args` are ignored."""
+        self.check_state(W)
+        EC = self._weighted_error(W)
+        return Weights((W.W2.T @ EC) * self.d1, (EC @ W.W1.T) * self.d2)
+
+    def error(self, W: Weights) -> Float[Array, "outputs inputs"]:
+        """The error map E = S − W2 W1, shape (P, M)."""
+        return self.S - W.end_to_end
+
+    def loss(self, W: Weights) -> Float[Array, ""]:
+        """The loss ½ tr(E C Eᵀ): half the mean squared error over inputs of covariance C."""
+        return jnp.vdot(self.error(W), self._weighted_error(W)) / 2
+
+    def conserved(self, W: Weights) -> Float[Array, "hidden hidden"]:
+        r"""The conserved quantities, as a symmetric matrix of shape (N, N).
+
+        Entry (i, j) is (W1 D1 W1ᵀ)_ij − d2_i (W2ᵀ W2)_ij where d2_i = d2_j. Where the signs differ nothing is conserved,
+        and the entry is 0. Their drift along a computed trajectory measures the integrator's error.
+        """
+        balance = (W.W1 * self.d1) @ W.W1.T - self.d2[:, None] * (W.W2.T @ W.W2)
+        return jnp.where(self.d2[:, None] * self.d2 > 0, balance, 0.0)
+
+    def gradient_flow(self) -> "CurlFlow":
+        """The same flow with every sign +1: gradient flow on the same loss."""
+        return CurlFlow(self.S, jnp.ones_like(self.d1), jnp.ones_like(self.d2), self.C)
+
+    def check_state(self, W: Weights) -> None:
+        """Raise ValueError if W does not have the shapes this flow moves: W1 (N, M), W2 (P, N)."""
+        if not isinstance(W, Weights):
+            raise ValueError(f"The state of a CurlFlow must be Weights(W1, W2), but is {type(W).__name__}.")
+        (P, M), (N,) = self.S.shape, self.d2.shape
+        _checks.require_shape("W1", W.W1, (N, M), "(N, M)")
+        _checks.require_shape("W2", W.W2, (P, N), "(P, N)")
+
+    def _weighted_error(self, W: Weights) -> Float[Array, "outputs inputs"]:
+        error = self.error(W)
+        return error if self.C is None else error @ self.C

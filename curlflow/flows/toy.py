@@ -1,0 +1,250 @@
+"""The two-neuron toy model (the paper's Section 4.1), with its solution in closed form."""
+
+from typing import Any, Literal, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from curlflow import _checks
+
+
+@final
+class ToyFlow(eqx.Module):
+    r"""Curl flow with one input, one hidden unit and one output, on the plane of states w = [w1, w2].
+
+    .. math::  \dot w_1 = d_1 w_2 (s - w_1 w_2), \qquad \dot w_2 = d_2 w_1 (s - w_1 w_2)
+
+    Made by `toy_flow`. The quantity q = d1 w1² − d2 w2² is conserved: with equal signs every orbit lies on a hyperbola, with
+    opposite signs on a circle w1² + w2² = r². On the circle, twice the polar angle obeys the Adler equation
+    φ̇ = d1 (r² sin φ − 2s): where r² < 2|s| the whole circle is one periodic orbit; where r² > 2|s| it holds four fixed
+    points, two of which attract. (The paper puts the heteroclinic orbits between the two regimes at w1² + w2² = s; they lie
+    at 2|s|, the squared distance of the solution manifold w1 w2 = s from the origin.)
+
+    References
+    ----------
+    arXiv:2510.02765, Eqs. 7–9. The closed-form solution goes beyond the paper.
+    """
+
+    s: Float[Array, ""]
+    d1: Float[Array, ""]
+    d2: Float[Array, ""]
+
+    def __call__(self, t: Any, w: Float[Array, "2"], args: Any = None) -> Float[Array, "2"]:
+        """The velocity [ẇ1, ẇ2] at w = [w1, w2]."""
+        self.check_state(w)
+        error = self.s - w[0] * w[1]
+        return jnp.stack([self.d1 * w[1] * error, self.d2 * w[0] * error])
+
+    def loss(self, w: Float[Array, "2"]) -> Float[Array, ""]:
+        """The loss ½ (s − w1 w2)²."""
+        return (self.s - w[0] * w[1]) ** 2 / 2
+
+    def conserved(self, w: Float[Array, "2"]) -> Float[Array, ""]:
+        """The conserved quantity q = d1 w1² − d2 w2²: ±r² for opposite signs, ±(w1² − w2²) for equal ones."""
+        return self.d1 * w[0] ** 2 - self.d2 * w[1] ** 2
+
+    def gradient_flow(self) -> "ToyFlow":
+        """The same flow with both signs +1: gradient flow on the same loss."""
+        return ToyFlow(self.s, jnp.ones_like(self.d1), jnp.ones_like(self.d2))
+
+    def period(self, w: Float[Array, "2"]) -> Float[Array, ""]:
+        r"""The period of the orbit through w: T = 4π / √(4s² − r⁴) with r² = w1² + w2² (derived from the Adler equation).
+
+        Infinite where the orbit does not close: on and outside the circle r² = 2|s|, and for gradient flow. The loss has
+        half this period.
+        """
+        gap = 4 * self.s**2 - jnp.vdot(w, w) ** 2
+        closed = (self.d1 * self.d2 < 0) & (gap > 0)
+        return jnp.where(closed, 4 * jnp.pi / jnp.sqrt(jnp.where(closed, gap, 1.0)), jnp.inf)
+
+    def solution(self, t: ArrayLike, w0: Float[Array, "2"]) -> Float[Array, "2"]:
+        r"""The exact state at time `t` on the orbit that starts at `w0`.
+
+        The slope w2/w1 obeys a Riccati equation, so the direction of w follows a *linear* flow, and one more integral gives
+        its length. With q the conserved quantity and a = d1 d2 q / 2,
+
+        .. math::
+
+            w = \frac{z}{\sqrt g}, \qquad \dot z = A z, \quad A = \begin{pmatrix} a & d_1 s \\ d_2 s & -a \end{pmatrix},
+            \qquad \dot g = d_2 z_1^2 + d_1 z_2^2,
+
+        from z(0) = w0 and g(0) = 1. Since A² = κ² I with κ² = a² + d1 d2 s², both integrate to hyperbolic (κ² > 0) or
+        trigonometric (κ² < 0) functions of κt. One formula serves gradient and curl flow, inside and outside the separatrix.
+
+        Parameters
+        ----------
+        t
+            Time since the start, in the flow's units; negative times run the orbit backwards.
+        w0
+            The state at time 0, shape (2,).
+
+        Returns
+        -------
+        Array
+            The state [w1, w2] at time `t`, shape (2,). NaN past the time at which an orbit of the ascending flow
+            (d1 = d2 = −1) has escaped to infinity.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> flow = cf.toy_flow(s=1.0, flip="readout")
+        >>> w0 = jnp.array([1.0, 0.0])
+        >>> bool(jnp.allclose(flow.solution(flow.period(w0), w0), w0))
+        True
+        """
+        A = self._direction_generator(w0)
+        kappa_squared = -jnp.linalg.det(A)
+        C, S, decay = _scaled_hyperbolic_functions(jnp.asarray(t, jnp.float64), kappa_squared)
+        z = C * w0 + S * (A @ w0)
+        weighted = jnp.stack([self.d2, self.d1]) * w0
+        g = decay + jnp.vdot(weighted, w0) * S * C + jnp.vdot(weighted, A @ w0) * S**2
+        return z / jnp.sqrt(g)
+
+    def settling_time(self, w0: Float[Array, "2"], error: ArrayLike) -> Float[Array, ""]:
+        r"""The exact time after which |s − w1 w2| stays below `error` on the orbit that starts at `w0`.
+
+        On the circles of opposite signs z = a₊ e^{κt} v₊ + a₋ e^{−κt} v₋ in the eigenvectors of A (see `solution`), so that
+        the ratio ρ = a₋/a₊ e^{−2κt} passes from its start to the value at which the error is met. On the hyperbolas of
+        gradient flow, ∫ dp / ((s − p) √(q² + 4p²)) over p = w1 w2 is elementary.
+
+        Parameters
+        ----------
+        w0
+            The state at time 0, shape (2,).
+        error
+            The threshold on |s − w1 w2|, positive, in units of s.
+
+        Returns
+        -------
+        Array
+            The settling time, a scalar: 0 where the orbit already is and stays below, infinity where it never settles.
+
+        Examples
+        --------
+        Next to the stable manifold of the gradient flow's saddle, curl flow is faster:
+
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> curl, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([-1.5, 1.5001])
+        >>> float(curl.settling_time(w0, 1e-3)) < float(curl.gradient_flow().settling_time(w0, 1e-3))
+        True
+        """
+        error = jnp.asarray(error, jnp.float64)
+        opposite = self.d1 * self.d2 < 0
+        return jnp.where(
+            opposite, self._settling_on_circle(w0, error), self._settling_on_hyperbola(w0, error)
+        )
+
+    def check_state(self, w: Array) -> None:
+        """Raise ValueError if the state is not an array [w1, w2]."""
+        if not hasattr(w, "shape"):
+            raise ValueError(
+                f"The state of the toy flow must be an array [w1, w2], but is {type(w).__name__}."
+            )
+        _checks.require_shape("w", w, (2,), "(2,)")
+
+    def _direction_generator(self, w: Float[Array, "2"]) -> Float[Array, "2 2"]:
+        a = self.d1 * self.d2 * self.conserved(w) / 2
+        return jnp.array([[a, self.d1 * self.s], [self.d2 * self.s, -a]])
+
+    def _settling_on_circle(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
+        A = self._direction_generator(w0)
+        kappa_squared = -jnp.linalg.det(A)
+        kappa = jnp.sqrt(jnp.where(kappa_squared > 0, kappa_squared, 1.0))
+        growing, decaying = _unit_eigenvector(A, kappa), _unit_eigenvector(A, -kappa)
+        start = jnp.abs(_cross(growing, w0) / _cross(w0, decaying))
+        # On the circle the error is β ρ / (1 + 2 γ ρ + ρ²); it meets ±error at the smaller root of a quadratic in ρ
+        # whose roots have product 1.
+        gamma = jnp.vdot(growing, decaying)
+        beta = 2 * self.s * gamma - jnp.vdot(w0, w0) * jnp.vdot(growing, decaying[::-1])
+        side = jnp.sign(_cross(growing, w0) * _cross(w0, decaying))
+        half_sum = jnp.abs(beta) / (2 * error) - side * gamma
+        end = 1 / (half_sum + jnp.sqrt(jnp.maximum(half_sum**2 - 1, 0.0)))
+        time = jnp.log(start / end) / (2 * kappa)
+        never_outside = half_sum < 1  # even the far side of the circle meets the threshold
+        settled = jnp.where(never_outside, 0.0, jnp.maximum(time, 0.0))
+        return jnp.where(kappa_squared > 0, settled, jnp.inf)
+
+    def _settling_on_hyperbola(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
+        q, start = self.conserved(w0), w0[0] * w0[1]
+        end = self.s - jnp.sign(self.s - start) * error
+        time = _hyperbola_clock(end, self.s, q) - _hyperbola_clock(start, self.s, q)
+        settled = jnp.where(jnp.abs(self.s - start) <= error, 0.0, time)
+        return jnp.where(self.d1 > 0, settled, jnp.inf)
+
+
+def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "readout") -> ToyFlow:
+    """The two-neuron toy model: one input, one hidden unit, one output.
+
+    Parameters
+    ----------
+    s
+        The teacher's end-to-end weight.
+    flip
+        Which layer learns with the wrong sign: "readout" (d2 = −1, the paper's Eq. 8), "hidden" (d1 = −1, the same orbits
+        run backwards), or None (gradient flow, Eq. 7).
+
+    Returns
+    -------
+    ToyFlow
+        The flow on states w = [w1, w2].
+
+    Raises
+    ------
+    ValueError
+        If `s` is not a finite number, `flip` is none of the three, or JAX is set to float32.
+
+    References
+    ----------
+    arXiv:2510.02765, Section 4.1.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> cf.toy_flow(s=1.0, flip="readout")(0.0, jnp.array([0.5, 1.0]), None)
+    Array([ 0.5 , -0.25], dtype=float64)
+    """
+    _checks.require_one_of("flip", flip, ("readout", "hidden", None))
+    s = _checks.finite_number("s", s)
+    d1 = -1.0 if flip == "hidden" else 1.0
+    d2 = -1.0 if flip == "readout" else 1.0
+    return ToyFlow(
+        *(_checks.float64_array(name, value) for name, value in (("s", s), ("d1", d1), ("d2", d2)))
+    )
+
+
+def _scaled_hyperbolic_functions(t: Array, kappa_squared: Array) -> tuple[Array, Array, Array]:
+    """cosh κt and sinh κt / κ, both times e^{−κ|t|} where κ is real so that they never overflow; and e^{−2κ|t|}."""
+    x = jnp.sqrt(jnp.abs(kappa_squared)) * jnp.abs(t)
+    safe = jnp.where(x > 0, x, 1.0)
+    decay = jnp.exp(-2 * x)
+    sinh_over_x = jnp.where(x > 0, -jnp.expm1(-2 * safe) / (2 * safe), 1.0)
+    real = kappa_squared > 0
+    C = jnp.where(real, (1 + decay) / 2, jnp.cos(x))
+    S = t * jnp.where(real, sinh_over_x, jnp.sinc(x / jnp.pi))
+    return C, S, jnp.where(real, decay, 1.0)
+
+
+def _unit_eigenvector(A: Float[Array, "2 2"], eigenvalue: Array) -> Float[Array, "2"]:
+    """The unit eigenvector of a traceless 2 × 2 matrix, from whichever of its two formulas does not cancel."""
+    from_first_row = jnp.stack([A[0, 1], eigenvalue - A[0, 0]])
+    from_second_row = jnp.stack([eigenvalue + A[0, 0], A[1, 0]])
+    vector = jnp.where(eigenvalue * A[0, 0] > 0, from_second_row, from_first_row)
+    return vector / jnp.linalg.norm(vector)
+
+
+def _cross(u: Float[Array, "2"], v: Float[Array, "2"]) -> Float[Array, ""]:
+    return u[0] * v[1] - u[1] * v[0]
+
+
+def _hyperbola_clock(p: Array, s: Array, q: Array) -> Float[Array, ""]:
+    """An antiderivative of 1 / ((s − p) √(q² + 4p²)) in p, for p on one side of s."""
+    K, R = jnp.hypot(q, 2 * s), jnp.hypot(q, 2 * p)
+    inner = q**2 + 4 * s * p
+    # For s p < 0 the sum K R + inner cancels; it equals 4 q² (s − p)² / (K R − inner).
+    ratio = jnp.where(
+        inner < 0,
+        4 * q**2 * jnp.abs(s - p) / (K * R - jnp.minimum(inner, 0.0)),
+        (K * R + inner) / jnp.abs(s - p),
+    )
+    return jnp.log(ratio) / K

@@ -1,0 +1,171 @@
+"""A computed orbit, or a batch of them, with its loss, its conserved quantities and its labels."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from curlflow import _checks
+from curlflow.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A computed orbit, or a batch of them, made by `integrate`.
+
+    Attributes
+    ----------
+    ts
+        The times saved, shape (times,), in the flow's units; the last one is where the computation ended.
+    ys
+        The states at those times: the state's pytree, every leaf with a leading time axis, and with a member axis after it if
+        the run was a batch. A batch member that ended early is NaN after its own end.
+    outcome
+        How the run ended: an `Outcome`, or one per member as a tuple if the run was a batch.
+    stats
+        Evidence: solver, tolerances, and the numbers of steps taken, accepted and rejected.
+    system, args
+        What was integrated.
+    """
+
+    ts: Float[np.ndarray, " times"]
+    ys: PyTree[Array]
+    outcome: Outcome | tuple[Outcome, ...]
+    stats: dict[str, Any]
+    system: Any = field(repr=False)
+    args: Any = field(default=None, repr=False)
+    interpolation: Any = field(default=None, repr=False)
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the states have a member axis after the time axis."""
+        return isinstance(self.outcome, tuple)
+
+    @property
+    def final(self) -> PyTree[Array]:
+        """The last saved state."""
+        return jtu.tree_map(lambda leaf: leaf[-1], self.ys)
+
+    def member(self, index: int) -> "Trajectory":
+        """One member of a batch as a trajectory of its own, up to its own end."""
+        if not isinstance(self.outcome, tuple):
+            raise ValueError(
+                "`member` must be asked of a batch, but this trajectory has a single initial condition."
+            )
+        ys = jtu.tree_map(lambda leaf: leaf[:, index], self.ys)
+        kept = np.flatnonzero(_finite_times(ys))
+        ys = jtu.tree_map(lambda leaf: leaf[kept], ys)
+        return Trajectory(self.ts[kept], ys, self.outcome[index], self.stats, self.system, self.args)
+
+    def __call__(self, t: ArrayLike) -> PyTree[Array]:
+        """The state at any time or times `t` of the run, by the solver's own interpolation.
+
+        Parameters
+        ----------
+        t
+            A time, or an array of times of shape (times,), between the first and the last.
+
+        Returns
+        -------
+        PyTree
+            The state; with a leading time axis if `t` is an array.
+
+        Raises
+        ------
+        ValueError
+            If the run did not keep dense output, or if a time lies outside it.
+        """
+        if self.interpolation is None:
+            raise ValueError(
+                "A trajectory must be dense to be evaluated between its times, but this one is not: "
+                "integrate with dense=True."
+            )
+        t = _checks.float64_array("t", t)
+        low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
+        if t.ndim > 1 or bool(jnp.any((t < low) | (t > high))):
+            raise ValueError(
+                f"`t` must be a time or a list of times between {low:g} and {high:g}, but is {t}."
+            )
+        return jax.vmap(self.interpolation.evaluate)(t) if t.ndim else self.interpolation.evaluate(t)
+
+    def loss(self) -> Float[Array, "times *members"]:
+        """The system's loss at every saved time (and member).
+
+        Raises
+        ------
+        ValueError
+            If the system has no method `loss`.
+        """
+        return self._along("loss")
+
+    def conserved_drift(self) -> Float[Array, "times *members"]:
+        """How far the system's conserved quantities have drifted at every saved time: the integrator's honesty check.
+
+        The largest change of any of them since the start, divided by the largest magnitude of any of them at the start
+        (undivided where all of them start at exactly 0).
+
+        Raises
+        ------
+        ValueError
+            If the system has no method `conserved`.
+        """
+        values = self._along("conserved")
+        axes = tuple(range(2 if self.is_batch else 1, values.ndim))
+        change = jnp.max(jnp.abs(values - values[0]), axis=axes) if axes else jnp.abs(values - values[0])
+        size = jnp.max(jnp.abs(values[0]), axis=tuple(a - 1 for a in axes)) if axes else jnp.abs(values[0])
+        return change / jnp.where(size > 0, size, 1.0)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The trajectory as a labelled dataset: one variable per leaf of the state, plus the loss if the system has one.
+
+        The outcome stands in the attributes; in a batch, in the variables `ending` and `end_time` along `member`.
+        `.to_netcdf(path)` on the result writes it to disk.
+        """
+        members = ("member",) if self.is_batch else ()
+        variables = {}
+        for path, leaf in jtu.tree_leaves_with_path(self.ys):
+            name = _leaf_name(path)
+            own = [f"{name}_axis{i}" for i in range(leaf.ndim - 1 - len(members))]
+            variables[name] = (("time", *members, *own), np.asarray(leaf))
+        if hasattr(self.system, "loss"):
+            variables["loss"] = (("time", *members), np.asarray(self.loss()))
+        attributes = {key: value for key, value in self.stats.items() if value is not None}
+        if isinstance(self.outcome, tuple):
+            variables["ending"] = (members, [str(outcome.ending) for outcome in self.outcome])
+            variables["end_time"] = (members, [outcome.time for outcome in self.outcome])
+        else:
+            attributes |= {"outcome": str(self.outcome), "ending": str(self.outcome.ending)}
+        return xr.Dataset(variables, coords={"time": self.ts}, attrs=attributes)
+
+    def __str__(self) -> str:
+        span = f"t = {self.ts[0]:g} … {self.ts[-1]:g}, {len(self.ts)} times, {self.stats['steps']} steps"
+        if not isinstance(self.outcome, tuple):
+            return f"Trajectory: {span}; {self.outcome}"
+        endings = [outcome.ending.value for outcome in self.outcome]
+        counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
+        return f"Trajectory of {len(endings)} members: {span}; {counts}"
+
+    def _along(self, method: str) -> Array:
+        if not hasattr(self.system, method):
+            raise ValueError(
+                f"`system` must have a method `{method}`, but {type(self.system).__name__} has none."
+            )
+        evaluate = jax.vmap(getattr(self.system, method))
+        return jax.vmap(evaluate)(self.ys) if self.is_batch else evaluate(self.ys)
+
+
+def _finite_times(ys: PyTree[Array]) -> np.ndarray:
+    """Which saved times hold a finite state, shape (times,)."""
+    leaves = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jtu.tree_leaves(ys)]
+    return np.all([np.isfinite(leaf).all(axis=1) for leaf in leaves], axis=0)
+
+
+def _leaf_name(path: tuple[Any, ...]) -> str:
+    """A variable name for a leaf of the state: "W1" for a field, "y" for a bare array, "y_0" for an item."""
+    text = jtu.keystr(path, simple=True, separator="_")
+    return text if text.isidentifier() else f"y_{text}".rstrip("_")
