@@ -237,8 +237,8 @@ def _event(problem: _Problem) -> diffrax.Event:
 
 
 # A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
-# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up or comes to rest is held still, by a
-# condition on its own state, while the others go on; its clock, which runs while it moves, then tells when that was.
+# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up or comes to rest is held still,
+# by a condition on its own state, while the others go on; its clock, which runs while it moves, then tells when that was.
 
 
 def _batch_state(y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:

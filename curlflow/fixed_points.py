@@ -1,0 +1,457 @@
+"""Fixed points: finding them, and saying honestly what they are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import scipy.linalg
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
+
+from curlflow import _checks
+from curlflow.linearize import jacobian
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Kind(StrEnum):
+    """What the motion beside a fixed point is, across the manifold of fixed points if it lies on one."""
+
+    STABLE_NODE = "stable node"
+    UNSTABLE_NODE = "unstable node"
+    STABLE_FOCUS = "stable focus"
+    UNSTABLE_FOCUS = "unstable focus"
+    SADDLE = "saddle"
+    CENTRE = "centre"
+    SADDLE_CENTRE = "saddle-centre"
+    DEGENERATE = "degenerate"
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """A fixed point and its linear classification, made by `classify` and `find_fixed_points`.
+
+    Attributes
+    ----------
+    point
+        The state, a pytree.
+    kind
+        A `Kind`; compares equal to its text:
+
+        - "stable node", "unstable node": all transverse eigenvalues real, of one sign;
+        - "stable focus", "unstable focus": real parts of one sign, some eigenvalues complex;
+        - "saddle": stable and unstable directions, no others;
+        - "centre": purely imaginary pairs and no unstable directions;
+        - "saddle-centre": purely imaginary pairs beside unstable directions;
+        - "degenerate": a zero eigenvalue that does not belong to a manifold of fixed points, or nothing but such a
+          manifold: the linear part does not decide.
+    eigenvalues
+        All n eigenvalues of the Jacobian by descending real part, complex, in units of 1/time; exactly 0 along the manifold.
+    n_stable, n_unstable, n_centre
+        Dimensions of the stable, unstable and centre subspaces across the manifold of fixed points.
+    n_manifold
+        Dimension of the manifold of fixed points through the point; 0 if it is isolated. Counted by the rank of the Jacobian,
+        and checked by walking along it. The four counts add up to n.
+    residual
+        ‖f‖ at the point.
+    distance
+        How far the nearest exact fixed point is, by Newton's step.
+    tolerance
+        What counts as a zero singular value of the Jacobian: its rounding error, plus the amount by which it changes over
+        `distance`. An eigenvalue's real part counts as zero below the tolerance times the eigenvalue's condition number.
+    """
+
+    point: PyTree[Array] = field(repr=False)
+    kind: Kind
+    eigenvalues: Complex[np.ndarray, " state"] = field(repr=False)
+    n_stable: int
+    n_unstable: int
+    n_centre: int
+    n_manifold: int
+    residual: float
+    distance: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        place = f" across a {self.n_manifold}-dimensional manifold of fixed points" if self.n_manifold else ""
+        counts = f"{self.n_stable} stable, {self.n_unstable} unstable, {self.n_centre} centre"
+        return f"FixedPoint: {self.kind.value}{place} ({counts}; residual {self.residual:.1e})"
+
+
+@dataclass(frozen=True)
+class FixedPoints(Sequence[FixedPoint]):
+    """The distinct fixed points that a search found, in the order of ascending n_manifold, then n_unstable.
+
+    Attributes
+    ----------
+    points
+        The fixed points; the object itself is a sequence of them.
+    n_starts
+        How many starting points there were.
+    n_converged
+        How many of them converged to a fixed point (several to the same one, as a rule).
+    n_outside
+        How many converged outside the bounds, and were left out.
+    """
+
+    points: tuple[FixedPoint, ...]
+    n_starts: int
+    n_converged: int
+    n_outside: int
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.points[index]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[FixedPoint]:
+        return iter(self.points)
+
+    def __str__(self) -> str:
+        head = (
+            f"FixedPoints: {len(self)} distinct; "
+            f"{self.n_converged} of {self.n_starts} starts converged, {self.n_outside} outside the bounds"
+        )
+        return "\n".join([head, *(f"  {point}" for point in self.points)])
+
+
+def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> FixedPoint:
+    r"""Classify a fixed point of a flow by the eigenvalues of its Jacobian, with no number compared with 0.
+
+    The directions along a manifold of fixed points are the Jacobian's null space, counted by its numerical rank and confirmed
+    by walking a finite distance along them. The other eigenvalues are those of the Jacobian compressed to its range, which
+    does not mix them with the zeros. A real part counts as zero within the error that rounding and the point's own
+    inaccuracy cause.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    y
+        The fixed point, to the accuracy of a root finder. Its n × n Jacobian is decomposed densely.
+    t, args
+        Time and arguments at which the vector field is taken.
+
+    Returns
+    -------
+    FixedPoint
+        The kind, all eigenvalues, the four counts, and the evidence.
+
+    Raises
+    ------
+    ValueError
+        If y is not a fixed point within the region where the flow is nearly linear, or as `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> flow = cf.toy_flow(s=1.0, flip="readout")
+    >>> print(cf.classify(flow, jnp.array([0.0, 0.0])))
+    FixedPoint: centre (0 stable, 0 unstable, 2 centre; residual 0.0e+00)
+    >>> print(cf.classify(flow, jnp.array([0.5, 2.0])))
+    FixedPoint: stable node across a 1-dimensional manifold of fixed points (1 stable, 0 unstable, 0 centre; residual 0.0e+00)
+    """
+    local = _LocalField(system, y, t, args)
+    step = _newton_step(local.value, local.jacobian)
+    changed = np.linalg.norm(local.jacobian_at(local.flat + step) - local.jacobian)
+    _require_fixed_point(local, step, float(changed))
+    tolerance = float(10 * local.n * EPS * np.linalg.norm(local.jacobian, 2) + 2 * changed)
+    rank, range_basis, null_basis = _range_and_null_space(local.jacobian, tolerance)
+    transverse, margins = _transverse_eigenvalues(local.jacobian, range_basis, tolerance)
+    is_manifold = rank < local.n and _null_space_is_manifold(local, null_basis, rank)
+    n_manifold = local.n - rank if is_manifold else 0
+    n_unstable = int(np.sum(transverse.real > margins))
+    n_stable = int(np.sum(transverse.real < -margins))
+    oscillating = np.abs(transverse.imag) > margins
+    unresolved = (
+        int(np.sum((np.abs(transverse.real) <= margins) & ~oscillating)) + local.n - rank - n_manifold
+    )
+    n_centre = local.n - n_manifold - n_stable - n_unstable
+    eigenvalues = np.concatenate([transverse, np.zeros(local.n - rank)])
+    return FixedPoint(
+        point=local.y,
+        kind=_kind(n_stable, n_unstable, n_centre, unresolved, bool(oscillating.any())),
+        eigenvalues=eigenvalues[np.lexsort((-eigenvalues.imag, -eigenvalues.real))],
+        n_stable=n_stable,
+        n_unstable=n_unstable,
+        n_centre=n_centre,
+        n_manifold=n_manifold,
+        residual=float(np.linalg.norm(local.value)),
+        distance=float(np.linalg.norm(step)),
+        tolerance=tolerance,
+    )
+
+
+def find_fixed_points(
+    system: Any,
+    guesses: PyTree[ArrayLike] | None = None,
+    *,
+    bounds: tuple[PyTree[ArrayLike], PyTree[ArrayLike]] | None = None,
+    starts: int = 64,
+    t: float = 0.0,
+    args: Any = None,
+    key: PRNGKeyArray | None = None,
+    max_steps: int = 256,
+) -> FixedPoints:
+    """Find fixed points of a flow from many starting points, and classify each.
+
+    Levenberg–Marquardt descents on ‖f‖², which do not mind the singular Jacobians of solution manifolds, are polished by
+    Newton steps in the Jacobian's range; what is not a fixed point after that (a local minimum of the speed) is dropped and
+    counted. On a manifold of fixed points every start ends at a point of its own.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    guesses
+        Starting points: a state's pytree, every leaf with a leading axis of starts.
+    bounds
+        Instead of guesses, the corners (lower, upper) of a box, each a state's pytree: starting points are drawn uniformly from
+        it, and fixed points outside are left out.
+    starts
+        How many starting points to draw in the box.
+    t, args
+        Time and arguments at which the vector field is taken.
+    key
+        JAX random key for the draw; None means `jax.random.key(0)`.
+    max_steps
+        Most steps of each descent.
+
+    Returns
+    -------
+    FixedPoints
+        The distinct fixed points, and how many starts led to one.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of `guesses` and `bounds` is given, if they do not fit the system, or as `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> def pendulum(t, y, args):
+    ...     return jnp.array([y[1], -jnp.sin(y[0]) - 0.1 * y[1]])
+    >>> found = cf.find_fixed_points(pendulum, bounds=(jnp.array([-1.0, -1.0]), jnp.array([4.0, 1.0])))
+    >>> [str(point.kind) for point in found]
+    ['stable focus', 'saddle']
+    """
+    if (guesses is None) == (bounds is None):
+        given = "neither" if guesses is None else "both"
+        raise ValueError(f"Exactly one of `guesses` and `bounds` must be given, but {given} were.")
+    box = None if bounds is None else _box(*bounds)
+    if box is not None:
+        starting = _draw(
+            box, _checks.positive_integer("starts", starts), jax.random.key(0) if key is None else key
+        )
+    else:
+        starting = _checks.state_pytree("guesses", guesses)
+    n_starts = _count_starts(starting)
+    ends = _descend(
+        system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
+    )
+    found = [_classified(system, jax.tree.map(lambda leaf: leaf[i], ends), t, args) for i in range(n_starts)]  # noqa: B023
+    converged = [point for point in found if point is not None]
+    inside = [point for point in converged if box is None or _inside(point.point, box)]
+    distinct = sorted(_distinct(inside), key=lambda point: (point.n_manifold, point.n_unstable))
+    return FixedPoints(tuple(distinct), n_starts, len(converged), len(converged) - len(inside))
+
+
+class _LocalField:
+    """The vector field about a state, on flattened NumPy arrays."""
+
+    def __init__(self, system: Any, y: PyTree[ArrayLike], t: float, args: Any):
+        self.jacobian = np.asarray(jacobian(system, y, t=t, args=args))
+        self.y = _checks.state_pytree("y", y)
+        flat, self._unravel = ravel_pytree(self.y)
+        self._system, self._t, self._args = system, t, args
+        self.flat = np.asarray(flat)
+        self.n = self.flat.size
+        self.value = self.value_at(self.flat)
+
+    def value_at(self, flat: np.ndarray) -> Float[np.ndarray, " state"]:
+        rate = _evaluate(
+            self._system, self._unravel(jnp.asarray(flat)), jnp.asarray(self._t, jnp.float64), self._args
+        )
+        return np.asarray(rate)
+
+    def jacobian_at(self, flat: np.ndarray) -> Float[np.ndarray, "state state"]:
+        return np.asarray(
+            jacobian(self._system, self._unravel(jnp.asarray(flat)), t=self._t, args=self._args)
+        )
+
+
+@eqx.filter_jit
+def _evaluate(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, " state"]:
+    return ravel_pytree(system(t, y, args))[0]
+
+
+def _newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> Float[np.ndarray, " state"]:
+    """The shortest Newton step; without a given rank, in the directions whose singular values stand clear of rounding."""
+    U, sizes, Vt = np.linalg.svd(J)
+    if rank is None:
+        rank = int(np.sum(sizes > np.sqrt(EPS) * sizes[0]))
+    return -Vt[:rank].T @ ((U[:, :rank].T @ value) / sizes[:rank])
+
+
+def _require_fixed_point(local: _LocalField, step: np.ndarray, changed: float) -> None:
+    """Accept a residual that rounding explains, or one that a Newton step within the linear region removes."""
+    residual, size = np.linalg.norm(local.value), np.linalg.norm(local.jacobian)
+    if residual <= _rounding(local.jacobian, local.flat):
+        return
+    left = np.linalg.norm(local.value_at(local.flat + step))
+    if changed <= 1e-3 * size and left <= 0.1 * residual:
+        return
+    raise ValueError(
+        f"`y` must be a fixed point, but the flow's speed there is {residual:.3g}, and Newton's step of length "
+        f"{np.linalg.norm(step):.3g} leads out of the region where it is linear. Pass it to find_fixed_points first."
+    )
+
+
+def _rounding(J: np.ndarray, flat: np.ndarray) -> float:
+    """The size of f that rounding alone can leave at an exact fixed point."""
+    return float(100 * flat.size * EPS * np.linalg.norm(J) * np.linalg.norm(flat))
+
+
+def _range_and_null_space(J: np.ndarray, tolerance: float) -> tuple[int, np.ndarray, np.ndarray]:
+    U, sizes, Vt = np.linalg.svd(J)
+    rank = int(np.sum(sizes > tolerance))
+    return rank, U[:, :rank], Vt[rank:].T
+
+
+def _transverse_eigenvalues(
+    J: np.ndarray, basis: np.ndarray, tolerance: float
+) -> tuple[Complex[np.ndarray, " rank"], Float[np.ndarray, " rank"]]:
+    """Eigenvalues of J compressed to its range, and for each the error bar on it.
+
+    J = Q Qᵀ J has the nonzero eigenvalues of Qᵀ J Q. A simple eigenvalue of condition number κ moves by κ times the error of
+    the matrix, a double one by the root of the error.
+    """
+    if not basis.shape[1]:
+        return np.zeros(0, complex), np.zeros(0)
+    values, left, right = scipy.linalg.eig(basis.T @ J @ basis, left=True, right=True)
+    overlaps = np.abs(np.sum(left.conj() * right, axis=0))
+    condition = 1 / np.maximum(overlaps, EPS)
+    return values, np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))
+
+
+def _null_space_is_manifold(local: _LocalField, null_basis: np.ndarray, rank: int) -> bool:
+    """Whether the null directions lead to further fixed points: walk along a few, correct across, and see if f vanishes."""
+    directions = np.random.default_rng(0).normal(size=(3, null_basis.shape[1])) @ null_basis.T
+    return all(_leads_to_fixed_point(local, v / np.linalg.norm(v), rank) for v in directions)
+
+
+def _leads_to_fixed_point(local: _LocalField, v: np.ndarray, rank: int) -> bool:
+    walked = 0.05 * _length_scale(local, v)
+    state = local.flat + walked * v
+    for _ in range(12):
+        J = local.jacobian_at(state)
+        state = state + _newton_step(local.value_at(state), J, rank)
+    J = local.jacobian_at(state)
+    vanishes = np.linalg.norm(local.value_at(state)) <= 10 * _rounding(J, state)
+    return bool(vanishes and v @ (state - local.flat) > walked / 2)
+
+
+def _length_scale(local: _LocalField, v: np.ndarray) -> float:
+    """The distance along v over which the Jacobian changes by its own size; the point's own size if it does not change."""
+    size = np.linalg.norm(local.jacobian)
+    unit = np.linalg.norm(local.flat) or 1.0
+    change = np.linalg.norm(local.jacobian_at(local.flat + 1e-4 * unit * v) - local.jacobian) / (1e-4 * unit)
+    return float(size / change) if size > 0 and change > 1e-6 * size / unit else float(unit)
+
+
+def _kind(n_stable: int, n_unstable: int, n_centre: int, unresolved: int, oscillating: bool) -> Kind:
+    if unresolved or not n_stable + n_unstable + n_centre:
+        return Kind.DEGENERATE
+    if n_centre:
+        return Kind.SADDLE_CENTRE if n_unstable else Kind.CENTRE
+    if n_stable and n_unstable:
+        return Kind.SADDLE
+    if n_stable:
+        return Kind.STABLE_FOCUS if oscillating else Kind.STABLE_NODE
+    return Kind.UNSTABLE_FOCUS if oscillating else Kind.UNSTABLE_NODE
+
+
+def _box(lower: PyTree[ArrayLike], upper: PyTree[ArrayLike]) -> tuple[PyTree[Array], PyTree[Array]]:
+    lower, upper = _checks.state_pytree("bounds[0]", lower), _checks.state_pytree("bounds[1]", upper)
+    if jax.tree.structure(lower) != jax.tree.structure(upper):
+        raise ValueError("`bounds` must be two states of the same structure, but the corners differ.")
+    for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
+        if low.shape != high.shape or not bool(jnp.all(low < high)):
+            raise ValueError(
+                f"`bounds` must have lower corner below upper corner, but have {low} and {high}."
+            )
+    return lower, upper
+
+
+def _draw(box: tuple[PyTree[Array], PyTree[Array]], starts: int, key: PRNGKeyArray) -> PyTree[Array]:
+    low, unravel = ravel_pytree(box[0])
+    high = ravel_pytree(box[1])[0]
+    return jax.vmap(unravel)(jax.random.uniform(key, (starts, low.size), jnp.float64, low, high))
+
+
+def _count_starts(starting: PyTree[Array]) -> int:
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(starting)}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            "`guesses` must have one leading axis of starting points on every leaf, "
+            f"but the leaves' shapes are {[leaf.shape for leaf in jax.tree.leaves(starting)]}."
+        )
+    return counts.pop()
+
+
+@eqx.filter_jit
+def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_steps: int) -> PyTree[Array]:
+    solver = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-14)
+
+    def descend(y: PyTree[Array]) -> PyTree[Array]:
+        solution = optx.least_squares(
+            lambda y, args: system(t, y, args), solver, y, args, max_steps=max_steps, throw=False
+        )
+        return solution.value
+
+    return jax.vmap(descend)(starting)
+
+
+def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoint | None:
+    """The end of a descent, polished and classified; None if it is not a fixed point."""
+    flat, unravel = ravel_pytree(y)
+    if not bool(jnp.all(jnp.isfinite(flat))):
+        return None
+    local = _LocalField(system, y, t, args)
+    state = local.flat
+    for _ in range(4):
+        polished = state + _newton_step(local.value_at(state), local.jacobian_at(state))
+        if not np.linalg.norm(local.value_at(polished)) < np.linalg.norm(local.value_at(state)):
+            break
+        state = polished
+    try:
+        return classify(system, unravel(jnp.asarray(state)), t=t, args=args)
+    except ValueError:
+        return None
+
+
+def _inside(y: PyTree[Array], box: tuple[PyTree[Array], PyTree[Array]]) -> bool:
+    point, low, high = (np.asarray(ravel_pytree(tree)[0]) for tree in (y, *box))
+    slack = 1e-9 * (high - low)
+    return bool(np.all((point >= low - slack) & (point <= high + slack)))
+
+
+def _distinct(points: list[FixedPoint]) -> list[FixedPoint]:
+    """One of each set of points that coincide to a millionth of the spread of all of them."""
+    states = np.array([np.asarray(ravel_pytree(point.point)[0]) for point in points])
+    if not len(points):
+        return []
+    spread = max(np.ptp(states, axis=0).max(), np.abs(states).max())
+    kept: list[int] = []
+    for i, state in enumerate(states):
+        if all(np.abs(state - states[j]).max() > 1e-6 * spread for j in kept):
+            kept.append(i)
+    return [points[i] for i in kept]

@@ -1,0 +1,319 @@
+"""Linear approximation of a flow at a point: Jacobians by autodiff, spectra, divergence and curl."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import scipy.sparse.linalg
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
+
+from curlflow import _checks
+from curlflow.outcome import Ending, Outcome
+
+# A dense eigenvalue problem of this size takes minutes and gigabytes.
+LARGEST_DENSE_SYSTEM = 8192
+
+
+def jacobian(
+    system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None
+) -> Float[Array, "state state"]:
+    """The Jacobian matrix of a flow at the state y, by forward-mode automatic differentiation.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    y
+        The state: any pytree of float64 arrays, n numbers in all.
+    t, args
+        Time and arguments at which the vector field is taken.
+
+    Returns
+    -------
+    Array
+        J_ij = ∂f_i/∂y_j, shape (n, n), in units of 1/time. States are flattened in pytree order, each leaf row by row: for
+        `Weights`, W1 first.
+
+    Raises
+    ------
+    ValueError
+        If `system` is not a vector field on states like `y`, or `y` is not finite float64.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> cf.jacobian(cf.toy_flow(s=1.0, flip="readout"), jnp.array([0.0, 0.0]))
+    Array([[ 0.,  1.],
+           [-1.,  0.]], dtype=float64)
+    """
+    return _dense_jacobian(system, _checked_state(system, y, t, args), _time(t), args)
+
+
+def jacobian_operator(
+    system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None
+) -> lx.JacobianLinearOperator:
+    """The Jacobian of a flow as a linear operator on states: products with vectors only, no matrix.
+
+    Parameters
+    ----------
+    system, y, t, args
+        As for `jacobian`.
+
+    Returns
+    -------
+    lineax.JacobianLinearOperator
+        `.mv(v)` is J v for a pytree v like the state; `.transpose().mv(v)` is Jᵀ v.
+
+    Raises
+    ------
+    ValueError
+        As `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> J = cf.jacobian_operator(cf.toy_flow(), jnp.array([0.0, 0.0]))
+    >>> J.mv(jnp.array([0.0, 2.0]))
+    Array([2., 0.], dtype=float64)
+    """
+    y = _checked_state(system, y, t, args)
+    return lx.JacobianLinearOperator(lambda state, args: system(_time(t), state, args), y, args)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues of a Jacobian, made by `spectrum`.
+
+    Attributes
+    ----------
+    eigenvalues
+        In order of descending real part, complex, shape (k,), in units of 1/time.
+    eigenvectors
+        Their unit right eigenvectors in flattened coordinates, as columns, complex, shape (n, k).
+    residuals
+        ‖J v − λ v‖ of every pair, shape (k,): an eigenvalue of a normal matrix is at most this far from the one reported.
+    outcome
+        Completed, or not converged if an iterative method found fewer than were asked for.
+    """
+
+    eigenvalues: Complex[np.ndarray, " k"]
+    eigenvectors: Complex[np.ndarray, "state k"]
+    residuals: Float[np.ndarray, " k"]
+    outcome: Outcome
+
+    def to_xarray(self) -> xr.Dataset:
+        """Real and imaginary parts, residuals and eigenvectors along the dimensions `mode` and `state`."""
+        return xr.Dataset(
+            {
+                "real": ("mode", self.eigenvalues.real),
+                "imaginary": ("mode", self.eigenvalues.imag),
+                "residual": ("mode", self.residuals),
+                "eigenvector_real": (("state", "mode"), self.eigenvectors.real),
+                "eigenvector_imaginary": (("state", "mode"), self.eigenvectors.imag),
+            },
+            attrs={"outcome": str(self.outcome)},
+        )
+
+    def __str__(self) -> str:
+        n, k = self.eigenvectors.shape
+        leading = f"leading eigenvalue {self.eigenvalues[0]:.6g}" if k else "none found"
+        worst = f", largest residual {self.residuals.max():.1e}" if k else ""
+        return f"Spectrum: {k} of {n} eigenvalues, {leading}{worst}; {self.outcome}"
+
+
+def spectrum(
+    system: Any,
+    y: PyTree[ArrayLike],
+    k: int | None = None,
+    *,
+    t: float = 0.0,
+    args: Any = None,
+    key: PRNGKeyArray | None = None,
+) -> Spectrum:
+    """Eigenvalues of the Jacobian at y: all of them, or the k with the largest real parts.
+
+    Parameters
+    ----------
+    system, y, t, args
+        As for `jacobian`.
+    k
+        How many leading eigenvalues; None means all, from the dense matrix. Fewer than n − 1 are found by ARPACK's restarted
+        Arnoldi iteration from products with the Jacobian alone.
+    key
+        JAX random key of the iteration's starting vector; None means `jax.random.key(0)`.
+
+    Returns
+    -------
+    Spectrum
+        Eigenvalues by descending real part, unit eigenvectors, and the residual of every pair.
+
+    Raises
+    ------
+    ValueError
+        If `k` is not between 1 and n, if all eigenvalues are asked of a system too large for a dense matrix, or as
+        `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> centre = cf.spectrum(cf.toy_flow(s=1.0, flip="readout"), jnp.array([0.0, 0.0]))
+    >>> [complex(value) for value in centre.eigenvalues]
+    [1j, -1j]
+    """
+    y = _checked_state(system, y, t, args)
+    n = ravel_pytree(y)[0].size
+    if k is not None and not 1 <= _checks.positive_integer("k", k) <= n:
+        raise ValueError(f"`k` must lie between 1 and the state's size {n}, but is {k}.")
+    if k is not None and k < n - 1:
+        start = jax.random.normal(jax.random.key(0) if key is None else key, (n,), jnp.float64)
+        return _leading_spectrum(system, y, k, _time(t), args, np.asarray(start))
+    if n > LARGEST_DENSE_SYSTEM:
+        raise ValueError(
+            f"`k` must be given for states of more than {LARGEST_DENSE_SYSTEM} numbers, but y has {n}: "
+            "ask for the leading eigenvalues only."
+        )
+    J = np.asarray(_dense_jacobian(system, y, _time(t), args))
+    values, vectors = np.linalg.eig(J)
+    residuals = np.linalg.norm(J @ vectors - vectors * values, axis=0)
+    return _sorted_spectrum(
+        values, vectors, residuals, Outcome(Ending.COMPLETED, None, "All eigenvalues."), k
+    )
+
+
+def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
+    """The divergence tr J of a flow at y: the rate at which it grows volumes, in units of 1/time.
+
+    Its time average along an orbit is the sum of all Lyapunov exponents. Exact, by n products with the Jacobian; no matrix
+    is stored.
+
+    Parameters
+    ----------
+    system, y, t, args
+        As for `jacobian`.
+
+    Returns
+    -------
+    Array
+        The divergence, a scalar.
+
+    Raises
+    ------
+    ValueError
+        As `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> cf.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
+    Array(3., dtype=float64)
+    """
+    return _trace(system, _checked_state(system, y, t, args), _time(t), args)
+
+
+def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
+    """How far a flow is from a gradient flow at y: ‖J − Jᵀ‖ / ‖J + Jᵀ‖ in Frobenius norms.
+
+    0 where the Jacobian is symmetric, as it is everywhere for a gradient flow; infinite for a pure rotation.
+
+    Parameters
+    ----------
+    system, y, t, args
+        As for `jacobian`.
+
+    Returns
+    -------
+    Array
+        The fraction, a dimensionless scalar.
+
+    Raises
+    ------
+    ValueError
+        As `jacobian` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> flow, w = cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0])
+    >>> float(cf.curl_fraction(flow.gradient_flow(), w)), round(float(cf.curl_fraction(flow, w)), 3)
+    (0.0, 1.029)
+    """
+    J = jacobian(system, y, t=t, args=args)
+    return jnp.linalg.norm(J - J.T) / jnp.linalg.norm(J + J.T)
+
+
+@eqx.filter_jit
+def _dense_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, "state state"]:
+    field, flat = _flat_field(system, y, t, args)
+    return jax.jacfwd(field)(flat)
+
+
+@eqx.filter_jit
+def _jacobian_product(system: Any, y: PyTree[Array], t: Array, args: Any, v: Array) -> Float[Array, " state"]:
+    field, flat = _flat_field(system, y, t, args)
+    return jax.jvp(field, (flat,), (v,))[1]
+
+
+@eqx.filter_jit
+def _trace(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, ""]:
+    field, flat = _flat_field(system, y, t, args)
+    _, product = jax.linearize(field, flat)
+
+    def diagonal_entry(i: Array) -> Array:
+        return product(jnp.zeros_like(flat).at[i].set(1.0))[i]
+
+    return jax.lax.map(diagonal_entry, jnp.arange(flat.size), batch_size=min(flat.size, 64)).sum()
+
+
+def _flat_field(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Any, Float[Array, " state"]]:
+    """The vector field on flattened states, and the flattened state."""
+    flat, unravel = ravel_pytree(y)
+    return lambda state: ravel_pytree(system(t, unravel(state), args))[0], flat
+
+
+def _leading_spectrum(
+    system: Any, y: PyTree[Array], k: int, t: Array, args: Any, start: Float[np.ndarray, " state"]
+) -> Spectrum:
+    def product(v: np.ndarray) -> np.ndarray:
+        return np.asarray(_jacobian_product(system, y, t, args, jnp.asarray(v.reshape(-1))))
+
+    operator = scipy.sparse.linalg.LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    outcome = Outcome(Ending.COMPLETED, None, f"The {k} leading eigenvalues converged.")
+    try:
+        values, vectors = scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start)
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
+        values, vectors = error.eigenvalues, error.eigenvectors
+        message = f"Only {len(values)} of {k} eigenvalues converged. Ask for more or for all of them."
+        outcome = Outcome(Ending.NOT_CONVERGED, None, message)
+    images = [product(v.real) + 1j * product(v.imag) for v in vectors.T]
+    residuals = np.array(
+        [np.linalg.norm(Jv - x * v) for Jv, x, v in zip(images, values, vectors.T, strict=True)]
+    )
+    return _sorted_spectrum(values, vectors, residuals, outcome, k)
+
+
+def _sorted_spectrum(
+    values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray, outcome: Outcome, k: int | None
+) -> Spectrum:
+    order = np.lexsort((-values.imag, -values.real))[:k]
+    return Spectrum(
+        values[order].astype(complex), vectors[:, order].astype(complex), residuals[order], outcome
+    )
+
+
+def _checked_state(system: Any, y: PyTree[ArrayLike], t: float, args: Any) -> PyTree[Array]:
+    _checks.require_flow(system)
+    _checks.finite_number("t", t)
+    state = _checks.state_pytree("y", y)
+    _checks.require_state(system, state)
+    _checks.require_same_structure(system, state, args, t)
+    return state
+
+
+def _time(t: float) -> Float[Array, ""]:
+    return jnp.asarray(t, jnp.float64)
