@@ -1,6 +1,9 @@
 """Sphinx configuration. The build executes every notebook and reaches for nothing on the network."""
 
 import inspect
+import re
+import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -40,32 +43,49 @@ bibtex_reference_style = "author_year"
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_typehints_format = "short"
+autodoc_typehints = "none"  # shapes and units stand in the text, where they can be read
 napoleon_google_docstring = False
+napoleon_attr_annotations = False
 napoleon_use_ivar = True  # a frozen module's fields appear once, in the class's own text
 
 
 def write_api_pages(folder: Path) -> None:
-    """One page for each room that offers something at the front door, in the front door's order."""
-    rooms: dict[str, dict[str, object]] = {}
-    for name, thing in vars(curlflow).items():
-        if not name.startswith("_") and not isinstance(thing, ModuleType):
-            room = thing.__module__.removeprefix("curlflow.").split(".")[0]
-            rooms.setdefault(room, {})[name] = thing
+    """One page for each room that is offered at the front door, whole or by some of its names, from the ground up."""
+    offered = {name: thing for name, thing in vars(curlflow).items() if not name.startswith("_")}
+    rooms: dict[str, list[str]] = {}
+    for name, thing in offered.items():
+        if not isinstance(thing, ModuleType):
+            rooms.setdefault(thing.__module__.split(".")[1], []).append(name)
 
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.rst"):
         stale.unlink()
-    for number, (room, things) in enumerate(rooms.items()):
-        room_docstring = inspect.getdoc(getattr(curlflow, room)) or ""
-        entries = [
-            f".. autoclass:: {name}\n   :members:\n"
-            if isinstance(thing, type)
-            else f".. autofunction:: {name}\n"
-            for name, thing in things.items()
-        ]
-        heading = f"{room}\n{'=' * len(room)}\n\n{room_docstring}\n\n.. currentmodule:: curlflow\n"
-        (folder / f"{number:02d}-{room}.rst").write_text("\n".join([heading, *entries]), encoding="utf-8")
+    for number, room in enumerate(rooms_from_the_ground_up()):
+        module = sys.modules.get(f"curlflow.{room}")
+        if room in rooms:
+            page = [".. currentmodule:: curlflow", ""]
+            names = rooms[room]
+        elif room in ROOMS_OFFERED_WHOLE:
+            page = [f".. currentmodule:: curlflow.{room}", ""]
+            names = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
+        else:
+            continue
+        for name in names:
+            if isinstance(getattr(curlflow, name, None), type):
+                page += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
+            else:
+                page += [f".. autofunction:: {name}", ""]
+        heading = [room, "=" * len(room), "", inspect.getdoc(module) or "", ""]
+        (folder / f"{number:02d}-{room}.rst").write_text("\n".join(heading + page), encoding="utf-8")
 
 
+def rooms_from_the_ground_up() -> list[str]:
+    """All rooms, in the order of the floors on which they may stand."""
+    pyproject = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
+    return [room for layer in reversed(layers) for room in re.findall(r"\w+", layer)]
+
+
+# These are used by their module's name, as in cf.ensembles.
+ROOMS_OFFERED_WHOLE = ["ensembles"]
 write_api_pages(Path(__file__).parent / "api" / "generated")
