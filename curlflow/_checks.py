@@ -150,6 +150,17 @@ def state_pytree(name: str, y: PyTree[ArrayLike]) -> PyTree[Array]:
     return jtu.tree_unflatten(structure, [float64_array(*pair) for pair in zip(labels, leaves, strict=True)])
 
 
+def leading_axis(name: str, tree: PyTree[Array], holds: str) -> int:
+    """Return the length of the leading axis that every leaf of `tree` must share; `holds` says what it counts."""
+    shapes = [leaf.shape for leaf in jtu.tree_leaves(tree)]
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"`{name}` must have one leading axis of {holds} on every leaf, but the leaves have shapes {shapes}."
+        )
+    return lengths.pop()
+
+
 def require_flow(system: Any) -> None:
     """Refuse anything that cannot be called as a vector field f(t, y, args)."""
     if not callable(system):

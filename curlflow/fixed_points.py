@@ -1,5 +1,6 @@
 """Fixed points: finding them, and saying honestly what they are."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -167,18 +168,18 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     transverse, margins = _transverse_eigenvalues(local.jacobian, range_basis, tolerance)
     is_manifold = rank < local.n and _null_space_is_manifold(local, null_basis, rank)
     n_manifold = local.n - rank if is_manifold else 0
-    n_unstable = int(np.sum(transverse.real > margins))
-    n_stable = int(np.sum(transverse.real < -margins))
-    oscillating = np.abs(transverse.imag) > margins
+    n_unstable = int(np.sum(np.real(transverse) > margins))
+    n_stable = int(np.sum(np.real(transverse) < -margins))
+    oscillating = np.abs(np.imag(transverse)) > margins
     unresolved = (
-        int(np.sum((np.abs(transverse.real) <= margins) & ~oscillating)) + local.n - rank - n_manifold
+        int(np.sum((np.abs(np.real(transverse)) <= margins) & ~oscillating)) + local.n - rank - n_manifold
     )
     n_centre = local.n - n_manifold - n_stable - n_unstable
     eigenvalues = np.concatenate([transverse, np.zeros(local.n - rank)])
     return FixedPoint(
         point=local.y,
         kind=_kind(n_stable, n_unstable, n_centre, unresolved, bool(oscillating.any())),
-        eigenvalues=eigenvalues[np.lexsort((-eigenvalues.imag, -eigenvalues.real))],
+        eigenvalues=eigenvalues[np.lexsort((-np.imag(eigenvalues), -np.real(eigenvalues)))],
         n_stable=n_stable,
         n_unstable=n_unstable,
         n_centre=n_centre,
@@ -213,8 +214,8 @@ def find_fixed_points(
     guesses
         Starting points: a state's pytree, every leaf with a leading axis of starts.
     bounds
-        Instead of guesses, the corners (lower, upper) of a box, each a state's pytree: starting points are drawn uniformly from
-        it, and fixed points outside are left out.
+        Instead of guesses, the corners (lower, upper) of a box, each a state's pytree: starting points are drawn uniformly
+        from it, and fixed points outside are left out.
     starts
         How many starting points to draw in the box.
     t, args
@@ -253,11 +254,13 @@ def find_fixed_points(
         )
     else:
         starting = _checks.state_pytree("guesses", guesses)
-    n_starts = _count_starts(starting)
+    n_starts = _checks.leading_axis("guesses", starting, "starting points")
     ends = _descend(
         system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
     )
-    found = [_classified(system, jax.tree.map(lambda leaf: leaf[i], ends), t, args) for i in range(n_starts)]  # noqa: B023
+    found = [
+        _classified(system, jax.tree.map(operator.itemgetter(i), ends), t, args) for i in range(n_starts)
+    ]
     converged = [point for point in found if point is not None]
     inside = [point for point in converged if box is None or _inside(point.point, box)]
     distinct = sorted(_distinct(inside), key=lambda point: (point.n_manifold, point.n_unstable))
@@ -336,7 +339,8 @@ def _transverse_eigenvalues(
     """
     if not basis.shape[1]:
         return np.zeros(0, complex), np.zeros(0)
-    values, left, right = scipy.linalg.eig(basis.T @ J @ basis, left=True, right=True)
+    compressed = basis.T @ J @ basis
+    values, left, right = scipy.linalg.eig(compressed, left=True, right=True)  # pyright: ignore[reportAssignmentType]
     overlaps = np.abs(np.sum(left.conj() * right, axis=0))
     condition = 1 / np.maximum(overlaps, EPS)
     return values, np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))
@@ -395,16 +399,6 @@ def _draw(box: tuple[PyTree[Array], PyTree[Array]], starts: int, key: PRNGKeyArr
     low, unravel = ravel_pytree(box[0])
     high = ravel_pytree(box[1])[0]
     return jax.vmap(unravel)(jax.random.uniform(key, (starts, low.size), jnp.float64, low, high))
-
-
-def _count_starts(starting: PyTree[Array]) -> int:
-    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(starting)}
-    if len(counts) != 1 or 0 in counts:
-        raise ValueError(
-            "`guesses` must have one leading axis of starting points on every leaf, "
-            f"but the leaves' shapes are {[leaf.shape for leaf in jax.tree.leaves(starting)]}."
-        )
-    return counts.pop()
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
-"""Is a flow a gradient flow? In the Euclidean metric, or in a constant diagonal one?"""
+"""Tests whether a flow is a gradient flow: in the Euclidean metric, or in a constant diagonal one."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,13 +124,8 @@ def is_gradient(
 
 def _points(ys: PyTree[ArrayLike]) -> list[PyTree[Array]]:
     ys = _checks.state_pytree("ys", ys)
-    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(ys)}
-    if len(counts) != 1 or 0 in counts:
-        raise ValueError(
-            "`ys` must have one leading axis of points on every leaf, "
-            f"but the leaves' shapes are {[leaf.shape for leaf in jax.tree.leaves(ys)]}."
-        )
-    return [jax.tree.map(lambda leaf: leaf[i], ys) for i in range(counts.pop())]
+    count = _checks.leading_axis("ys", ys, "points")
+    return [jax.tree.map(operator.itemgetter(i), ys) for i in range(count)]
 
 
 def _asymmetry(Js: Float[np.ndarray, "points state state"]) -> float:

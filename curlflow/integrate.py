@@ -115,8 +115,7 @@ def integrate(
     """
     _checks.require_flow(system)
     y0 = _checks.state_pytree("y0", y0)
-    if batch:
-        _check_members(y0)
+    members = _checks.leading_axis("y0", y0, "members") if batch else 1
     if batch and (dense or callable(stop)):
         raise ValueError(
             "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch."
@@ -130,7 +129,7 @@ def integrate(
         args=args,
         system=system,
         stop=_check_stop(stop),
-        solver=_choose_solver(solver, _size(y0) // (len(jtu.tree_leaves(y0)[0]) if batch else 1)),
+        solver=_choose_solver(solver, _size(y0) // members),
         is_batch=batch,
         dense=dense,
         max_steps=_step_budget(max_steps, dense),
@@ -437,12 +436,3 @@ def _check_start(system: Any, t0: float, y0: PyTree[Array], args: Any, batch: bo
     members = jax.vmap(lambda y: system(_array(t0), y, args))(y0) if batch else system(_array(t0), y0, args)
     for path, leaf in jtu.tree_leaves_with_path(members):
         _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
-
-
-def _check_members(y0: PyTree[Array]) -> None:
-    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jtu.tree_leaves(y0)}
-    if len(counts) != 1 or 0 in counts:
-        raise ValueError(
-            "`y0` must have one leading axis of members on every leaf of a batch, "
-            f"but the leaves' shapes are {[leaf.shape for leaf in jtu.tree_leaves(y0)]}."
-        )

@@ -111,11 +111,11 @@ class Spectrum:
         """Real and imaginary parts, residuals and eigenvectors along the dimensions `mode` and `state`."""
         return xr.Dataset(
             {
-                "real": ("mode", self.eigenvalues.real),
-                "imaginary": ("mode", self.eigenvalues.imag),
+                "real": ("mode", np.real(self.eigenvalues)),
+                "imaginary": ("mode", np.imag(self.eigenvalues)),
                 "residual": ("mode", self.residuals),
-                "eigenvector_real": (("state", "mode"), self.eigenvectors.real),
-                "eigenvector_imaginary": (("state", "mode"), self.eigenvectors.imag),
+                "eigenvector_real": (("state", "mode"), np.real(self.eigenvectors)),
+                "eigenvector_imaginary": (("state", "mode"), np.imag(self.eigenvectors)),
             },
             attrs={"outcome": str(self.outcome)},
         )
@@ -285,7 +285,7 @@ def _leading_spectrum(
     operator = scipy.sparse.linalg.LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     outcome = Outcome(Ending.COMPLETED, None, f"The {k} leading eigenvalues converged.")
     try:
-        values, vectors = scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start)
+        values, vectors = scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start)  # pyright: ignore[reportAssignmentType]
     except scipy.sparse.linalg.ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
         message = f"Only {len(values)} of {k} eigenvalues converged. Ask for more or for all of them."
@@ -300,7 +300,7 @@ def _leading_spectrum(
 def _sorted_spectrum(
     values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray, outcome: Outcome, k: int | None
 ) -> Spectrum:
-    order = np.lexsort((-values.imag, -values.real))[:k]
+    order = np.lexsort((-np.imag(values), -np.real(values)))[:k]
     return Spectrum(
         values[order].astype(complex), vectors[:, order].astype(complex), residuals[order], outcome
     )
