@@ -18,7 +18,10 @@ def test_the_readmes_example_runs_and_shows_what_its_comments_say(
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     exec(compile(example, "README.md", "exec"), {})
-    assert "centre" in capsys.readouterr().out
+    _, at_the_solution, without_flips, with_flips = capsys.readouterr().out.splitlines()
+    assert "stable node" in at_the_solution
+    assert "saddle" in without_flips
+    assert "centre" in with_flips
 
 
 def test_the_readmes_table_names_only_what_is_at_the_front_door():
