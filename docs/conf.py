@@ -6,7 +6,6 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 import curlflow
 
@@ -49,43 +48,49 @@ napoleon_attr_annotations = False
 napoleon_use_ivar = True  # a frozen module's fields appear once, in the class's own text
 
 
-def write_api_pages(folder: Path) -> None:
-    """One page for each room that is offered at the front door, whole or by some of its names, from the ground up."""
-    offered = {name: thing for name, thing in vars(curlflow).items() if not name.startswith("_")}
-    rooms: dict[str, list[str]] = {}
-    for name, thing in offered.items():
-        if not isinstance(thing, ModuleType):
-            rooms.setdefault(thing.__module__.split(".")[1], []).append(name)
+# Used by their module's name, as in cf.ensembles; the names of all other rooms are at the front door themselves.
+ROOMS_OFFERED_WHOLE = ["ensembles"]
 
+
+def write_api_pages(folder: Path) -> None:
+    """One page for each room that offers something, from the ground up."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.rst"):
         stale.unlink()
     for number, room in enumerate(rooms_from_the_ground_up()):
-        module = sys.modules.get(f"curlflow.{room}")
-        if room in rooms:
-            page = [".. currentmodule:: curlflow", ""]
-            names = rooms[room]
-        elif room in ROOMS_OFFERED_WHOLE:
-            page = [f".. currentmodule:: curlflow.{room}", ""]
-            names = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
-        else:
-            continue
-        for name in names:
-            if isinstance(getattr(curlflow, name, None), type):
-                page += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
-            else:
-                page += [f".. autofunction:: {name}", ""]
-        heading = [room, "=" * len(room), "", inspect.getdoc(module) or "", ""]
-        (folder / f"{number:02d}-{room}.rst").write_text("\n".join(heading + page), encoding="utf-8")
+        names = names_offered(room)
+        if names:
+            (folder / f"{number:02d}-{room}.rst").write_text(api_page(room, names), encoding="utf-8")
 
 
 def rooms_from_the_ground_up() -> list[str]:
-    """All rooms, in the order of the floors on which they may stand."""
+    """All rooms, in the order of their floors."""
     pyproject = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     layers = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
     return [room for layer in reversed(layers) for room in re.findall(r"\w+", layer)]
 
 
-# These are used by their module's name, as in cf.ensembles.
-ROOMS_OFFERED_WHOLE = ["ensembles"]
+def names_offered(room: str) -> list[str]:
+    """What a room offers its users, under the names by which they import it."""
+    if room in ROOMS_OFFERED_WHOLE:
+        functions = inspect.getmembers(sys.modules[f"curlflow.{room}"], inspect.isfunction)
+        return [f"curlflow.{room}.{name}" for name, _ in functions if not name.startswith("_")]
+    return [
+        f"curlflow.{name}"
+        for name, thing in vars(curlflow).items()
+        if not name.startswith("_") and getattr(thing, "__module__", "").startswith(f"curlflow.{room}")
+    ]
+
+
+def api_page(room: str, names: list[str]) -> str:
+    """The room's own words, then every class and function it offers."""
+    page = [room, "=" * len(room), "", inspect.getdoc(sys.modules[f"curlflow.{room}"]) or "", ""]
+    for name in names:
+        if isinstance(getattr(curlflow, name.removeprefix("curlflow."), None), type):
+            page += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
+        else:
+            page += [f".. autofunction:: {name}", ""]
+    return "\n".join(page)
+
+
 write_api_pages(Path(__file__).parent / "api" / "generated")
