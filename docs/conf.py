@@ -23,6 +23,7 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build"]
+default_role = "py:obj"  # `CurlFlow` in a docstring links to it
 
 html_theme = "furo"
 html_title = f"curlflow {release}"
