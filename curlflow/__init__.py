@@ -23,4 +23,9 @@ from curlflow.linearize import jacobian_operator as jacobian_operator
 from curlflow.linearize import spectrum as spectrum
 from curlflow.outcome import Ending as Ending
 from curlflow.outcome import Outcome as Outcome
+from curlflow.planes import Plane as Plane
+from curlflow.planes import coordinate_plane as coordinate_plane
+from curlflow.planes import eigenplane as eigenplane
+from curlflow.planes import principal_plane as principal_plane
+from curlflow.planes import survey as survey
 from curlflow.trajectory import Trajectory as Trajectory

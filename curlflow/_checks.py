@@ -170,6 +170,16 @@ def require_flow(system: Any) -> None:
         )
 
 
+def flow_state(system: Any, y: PyTree[ArrayLike], t: float, args: Any) -> PyTree[Array]:
+    """Return the state `y` as finite float64 arrays that the vector field `system` can move at time `t`."""
+    require_flow(system)
+    finite_number("t", t)
+    state = state_pytree("y", y)
+    require_state(system, state)
+    require_same_structure(system, state, args, t)
+    return state
+
+
 def require_state(system: Any, y: PyTree[Array]) -> None:
     """Let a system that knows its states' shapes refuse a wrong one."""
     if hasattr(system, "check_state"):

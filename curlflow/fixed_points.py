@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
 
 from curlflow import _checks
-from curlflow.linearize import jacobian
+from curlflow.linearize import flat_field
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -161,7 +161,7 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     """
     local = _LocalField(system, y, t, args)
     step = _newton_step(local.value, local.jacobian)
-    changed = np.linalg.norm(local.jacobian_at(local.flat + step) - local.jacobian)
+    changed = np.linalg.norm(local.at(local.flat + step)[1] - local.jacobian)
     _require_fixed_point(local, step, float(changed))
     tolerance = float(10 * local.n * EPS * np.linalg.norm(local.jacobian, 2) + 2 * changed)
     rank, range_basis, null_basis = _range_and_null_space(local.jacobian, tolerance)
@@ -268,32 +268,27 @@ def find_fixed_points(
 
 
 class _LocalField:
-    """The vector field about a state, on flattened NumPy arrays."""
+    """The vector field and its Jacobian about a state, on flattened NumPy arrays."""
 
     def __init__(self, system: Any, y: PyTree[ArrayLike], t: float, args: Any):
-        self.jacobian = np.asarray(jacobian(system, y, t=t, args=args))
-        self.y = _checks.state_pytree("y", y)
+        self.y = _checks.flow_state(system, y, t, args)
         flat, self._unravel = ravel_pytree(self.y)
-        self._system, self._t, self._args = system, t, args
+        self._system, self._t, self._args = system, jnp.asarray(t, jnp.float64), args
         self.flat = np.asarray(flat)
         self.n = self.flat.size
-        self.value = self.value_at(self.flat)
+        self.value, self.jacobian = self.at(self.flat)
 
-    def value_at(self, flat: np.ndarray) -> Float[np.ndarray, " state"]:
-        rate = _evaluate(
-            self._system, self._unravel(jnp.asarray(flat)), jnp.asarray(self._t, jnp.float64), self._args
-        )
-        return np.asarray(rate)
-
-    def jacobian_at(self, flat: np.ndarray) -> Float[np.ndarray, "state state"]:
-        return np.asarray(
-            jacobian(self._system, self._unravel(jnp.asarray(flat)), t=self._t, args=self._args)
-        )
+    def at(self, flat: np.ndarray) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
+        """The velocity and the Jacobian at a flattened state."""
+        state = self._unravel(jnp.asarray(flat))
+        value, J = _value_and_jacobian(self._system, state, self._t, self._args)
+        return np.asarray(value), np.asarray(J)
 
 
 @eqx.filter_jit
-def _evaluate(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, " state"]:
-    return ravel_pytree(system(t, y, args))[0]
+def _value_and_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Array, Array]:
+    field, flat = flat_field(system, y, t, args)
+    return field(flat), jax.jacfwd(field)(flat)
 
 
 def _newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> Float[np.ndarray, " state"]:
@@ -309,7 +304,7 @@ def _require_fixed_point(local: _LocalField, step: np.ndarray, changed: float) -
     residual, size = np.linalg.norm(local.value), np.linalg.norm(local.jacobian)
     if residual <= _rounding(local.jacobian, local.flat):
         return
-    left = np.linalg.norm(local.value_at(local.flat + step))
+    left = np.linalg.norm(local.at(local.flat + step)[0])
     if changed <= 1e-3 * size and left <= 0.1 * residual:
         return
     raise ValueError(
@@ -356,18 +351,18 @@ def _leads_to_fixed_point(local: _LocalField, v: np.ndarray, rank: int) -> bool:
     walked = 0.05 * _length_scale(local, v)
     state = local.flat + walked * v
     for _ in range(12):
-        J = local.jacobian_at(state)
-        state = state + _newton_step(local.value_at(state), J, rank)
-    J = local.jacobian_at(state)
-    vanishes = np.linalg.norm(local.value_at(state)) <= 10 * _rounding(J, state)
-    return bool(vanishes and v @ (state - local.flat) > walked / 2)
+        value, J = local.at(state)
+        if np.linalg.norm(value) <= _rounding(J, state):
+            return bool(v @ (state - local.flat) > walked / 2)
+        state = state + _newton_step(value, J, rank)
+    return False
 
 
 def _length_scale(local: _LocalField, v: np.ndarray) -> float:
     """The distance along v over which the Jacobian changes by its own size; the point's own size if it does not change."""
     size = np.linalg.norm(local.jacobian)
     unit = np.linalg.norm(local.flat) or 1.0
-    change = np.linalg.norm(local.jacobian_at(local.flat + 1e-4 * unit * v) - local.jacobian) / (1e-4 * unit)
+    change = np.linalg.norm(local.at(local.flat + 1e-4 * unit * v)[1] - local.jacobian) / (1e-4 * unit)
     return float(size / change) if size > 0 and change > 1e-6 * size / unit else float(unit)
 
 
@@ -420,12 +415,13 @@ def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoin
     if not bool(jnp.all(jnp.isfinite(flat))):
         return None
     local = _LocalField(system, y, t, args)
-    state = local.flat
+    state, (value, J) = local.flat, (local.value, local.jacobian)
     for _ in range(4):
-        polished = state + _newton_step(local.value_at(state), local.jacobian_at(state))
-        if not np.linalg.norm(local.value_at(polished)) < np.linalg.norm(local.value_at(state)):
+        polished = state + _newton_step(value, J)
+        smaller = local.at(polished)
+        if not np.linalg.norm(smaller[0]) < np.linalg.norm(value):
             break
-        state = polished
+        state, (value, J) = polished, smaller
     try:
         return classify(system, unravel(jnp.asarray(state)), t=t, args=args)
     except ValueError:

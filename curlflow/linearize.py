@@ -52,7 +52,7 @@ def jacobian(
     Array([[ 0.,  1.],
            [-1.,  0.]], dtype=float64)
     """
-    return _dense_jacobian(system, _checked_state(system, y, t, args), _time(t), args)
+    return _dense_jacobian(system, _checks.flow_state(system, y, t, args), _time(t), args)
 
 
 def jacobian_operator(
@@ -82,7 +82,7 @@ def jacobian_operator(
     >>> J.mv(jnp.array([0.0, 2.0]))
     Array([2., 0.], dtype=float64)
     """
-    y = _checked_state(system, y, t, args)
+    y = _checks.flow_state(system, y, t, args)
     return lx.JacobianLinearOperator(lambda state, args: system(_time(t), state, args), y, args)
 
 
@@ -166,7 +166,7 @@ def spectrum(
     >>> [complex(value) for value in centre.eigenvalues]
     [1j, -1j]
     """
-    y = _checked_state(system, y, t, args)
+    y = _checks.flow_state(system, y, t, args)
     n = ravel_pytree(y)[0].size
     if k is not None and not 1 <= _checks.positive_integer("k", k) <= n:
         raise ValueError(f"`k` must lie between 1 and the state's size {n}, but is {k}.")
@@ -213,7 +213,7 @@ def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any =
     >>> cf.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
     Array(3., dtype=float64)
     """
-    return _trace(system, _checked_state(system, y, t, args), _time(t), args)
+    return _trace(system, _checks.flow_state(system, y, t, args), _time(t), args)
 
 
 def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
@@ -249,19 +249,19 @@ def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: An
 
 @eqx.filter_jit
 def _dense_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, "state state"]:
-    field, flat = _flat_field(system, y, t, args)
+    field, flat = flat_field(system, y, t, args)
     return jax.jacfwd(field)(flat)
 
 
 @eqx.filter_jit
 def _jacobian_product(system: Any, y: PyTree[Array], t: Array, args: Any, v: Array) -> Float[Array, " state"]:
-    field, flat = _flat_field(system, y, t, args)
+    field, flat = flat_field(system, y, t, args)
     return jax.jvp(field, (flat,), (v,))[1]
 
 
 @eqx.filter_jit
 def _trace(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, ""]:
-    field, flat = _flat_field(system, y, t, args)
+    field, flat = flat_field(system, y, t, args)
     _, product = jax.linearize(field, flat)
 
     def diagonal_entry(i: Array) -> Array:
@@ -270,7 +270,7 @@ def _trace(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, "
     return jax.lax.map(diagonal_entry, jnp.arange(flat.size), batch_size=min(flat.size, 64)).sum()
 
 
-def _flat_field(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Any, Float[Array, " state"]]:
+def flat_field(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Any, Float[Array, " state"]]:
     """The vector field on flattened states, and the flattened state."""
     flat, unravel = ravel_pytree(y)
     return lambda state: ravel_pytree(system(t, unravel(state), args))[0], flat
@@ -304,15 +304,6 @@ def _sorted_spectrum(
     return Spectrum(
         values[order].astype(complex), vectors[:, order].astype(complex), residuals[order], outcome
     )
-
-
-def _checked_state(system: Any, y: PyTree[ArrayLike], t: float, args: Any) -> PyTree[Array]:
-    _checks.require_flow(system)
-    _checks.finite_number("t", t)
-    state = _checks.state_pytree("y", y)
-    _checks.require_state(system, state)
-    _checks.require_same_structure(system, state, args, t)
-    return state
 
 
 def _time(t: float) -> Float[Array, ""]:

@@ -1,6 +1,6 @@
 """The two-neuron toy model (the paper's Section 4.1), with its solution in closed form."""
 
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ class ToyFlow(eqx.Module):
     s: Float[Array, ""]
     d1: Float[Array, ""]
     d2: Float[Array, ""]
+
+    coordinate_names: ClassVar[tuple[str, str]] = ("$w_1$", "$w_2$")
 
     def __call__(self, t: Any, w: Float[Array, "2"], args: Any = None) -> Float[Array, "2"]:
         """The velocity [ẇ1, ẇ2] at w = [w1, w2]."""
