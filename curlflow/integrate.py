@@ -65,7 +65,7 @@ def integrate(
     ts
         Times to save at, strictly increasing from `t0` towards `t1`; None means 257 equally spaced ones.
     args
-        Passed on to the system.
+        Passed on to the system. Python floats in it become arrays, so that new ones do not compile anew.
     batch
         Whether `y0` holds several initial conditions along its leading axis.
     dense
@@ -120,6 +120,7 @@ def integrate(
         raise ValueError(
             "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch."
         )
+    args = jtu.tree_map(lambda leaf: _array(leaf) if isinstance(leaf, float) else leaf, args)
     problem = _Problem(
         t0=_array(_checks.finite_number("t0", t0)),
         t1=_array(_checks.finite_number("t1", t1)),
@@ -137,6 +138,8 @@ def integrate(
     )
     times = jnp.asarray(_save_times(ts, float(problem.t0), float(problem.t1)))
     _check_start(system, float(t0), y0, args, batch)
+    if callable(stop):
+        _check_verdict(stop, float(t0), y0, args)
     solution = _solve(problem, y0, times)
     outcome = _batch_outcomes(problem, solution) if batch else _outcome(problem, solution)
     ts, ys = _saved(problem, solution)
@@ -197,7 +200,12 @@ def _solve(problem: _Problem, y0: PyTree[Array], times: Array) -> diffrax.Soluti
             subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)], dense=problem.dense
         ),
         stepsize_controller=diffrax.PIDController(
-            problem.rtol, problem.atol, norm=norm, dtmin=_smallest_step(problem)
+            problem.rtol,
+            problem.atol,
+            norm=norm,
+            dtmin=_smallest_step(problem),
+            # One singular member must not end the whole batch: there it is stepped over, and held still from then on.
+            force_dtmin=problem.is_batch,
         ),
         event=event,
         # Nothing is differentiated through the solve, and this adjoint has the cheapest loop.
@@ -232,12 +240,14 @@ def _event(problem: _Problem) -> diffrax.Event:
         conditions["stop"] = stop
     elif problem.stop is not None:
         conditions["fixed_point"] = fixed_point
-    return diffrax.Event(conditions, optx.Newton(rtol=1e-9, atol=1e-12))
+    # Newton ends on its steps in time alone: the size of what blows up is not known better than time's rounding allows.
+    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-15, cauchy_termination=False))
 
 
 # A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
-# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up or comes to rest is held still,
-# by a condition on its own state, while the others go on; its clock, which runs while it moves, then tells when that was.
+# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up, comes to rest or ceases to be
+# finite is held still, by a condition on its own state, while the others go on; its clock, which runs while it moves,
+# then tells when that was.
 
 
 def _batch_state(y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
@@ -263,26 +273,44 @@ def _largest_member_norm(error: PyTree[Array]) -> Array:
     """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
     leaves = jtu.tree_leaves(error)
     squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
-    return jnp.sqrt(jnp.max(squares) / sum(leaf[..., 0].size for leaf in leaves))
+    # The error of a step that ceases to be finite is infinite; of a member that already was not, it is NaN and no matter.
+    worst = jnp.max(jnp.where(jnp.isnan(squares), 0.0, squares))
+    return jnp.sqrt(worst / sum(leaf[..., 0].size for leaf in leaves))
 
 
 def _outcome(problem: _Problem, solution: diffrax.Solution) -> Outcome:
     t_end = _end_time(solution)
-    if solution.result == diffrax.RESULTS.event_occurred:
-        happened = next(name for name, mask in solution.event_mask.items() if mask)  # pyright: ignore[reportOptionalMemberAccess]
-        return _stopped_outcome(happened, t_end, problem)
+    # The mask, not the solver's result, which reports instead how Newton's method ended.
+    happened = [name for name, mask in solution.event_mask.items() if mask]  # pyright: ignore[reportOptionalMemberAccess]
+    if happened:
+        return _stopped_outcome(happened[0], t_end, problem)
+    if solution.result == diffrax.RESULTS.dt_min_reached and _outgrows_time(problem, solution):
+        largest = float(_largest(_final_state(solution)))
+        message = f"The state grows without bound at t = {t_end:.6g}: {largest:.3g} there, and too fast to be followed."
+        return Outcome(Ending.BLEW_UP, t_end, message)
     return _solver_outcome(problem, solution, t_end)
+
+
+def _outgrows_time(problem: _Problem, solution: diffrax.Solution) -> bool:
+    """Whether the state, at its present rate, multiplies within the shortest steps: the end of a blow-up in finite time."""
+    y = _final_state(solution)
+    velocity = problem.system(_array(_end_time(solution)), y, problem.args)
+    growth = sum(jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(y), jtu.tree_leaves(velocity), strict=True))
+    size = sum(jnp.vdot(leaf, leaf) for leaf in jtu.tree_leaves(y))
+    return bool(1000 * _smallest_step(problem) * growth > size)
 
 
 def _batch_outcomes(problem: _Problem, solution: diffrax.Solution) -> tuple[Outcome, ...]:
     t_end, (final, clocks) = _end_time(solution), _final_state(solution)
     t_own = float(problem.t0) + np.asarray(clocks)
     stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
-    blew_up = np.asarray(jax.vmap(_largest, in_axes=-1)(final)) > (1 - 1e-6) * float(problem.blow_up)
+    largest = np.asarray(jax.vmap(_largest, in_axes=-1)(final))
+    blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
+    ends = np.select([np.isnan(largest), blew_up], ["not_finite", "blow_up"], "fixed_point")
     common = _solver_outcome(problem, solution, t_end)
     return tuple(
-        _stopped_outcome("blow_up" if blown else "fixed_point", float(t), problem) if early else common
-        for t, early, blown in zip(t_own, stopped_early, blew_up, strict=True)
+        _stopped_outcome(end, float(t), problem) if early else common
+        for t, early, end in zip(t_own, stopped_early, ends, strict=True)
     )
 
 
@@ -294,6 +322,8 @@ def _stopped_outcome(event: str, t: float, problem: _Problem) -> Outcome:
         return Outcome(
             Ending.FIXED_POINT, t, f"From t = {t:.6g} on the state moves by less than the tolerance."
         )
+    if event == "not_finite":
+        return _vanished_step_outcome(t)
     return Outcome(Ending.STOPPED, t, f"The stop condition held at t = {t:.6g}.")
 
 
@@ -307,15 +337,19 @@ def _solver_outcome(problem: _Problem, solution: diffrax.Solution, t: float) -> 
         )
         return Outcome(Ending.STEP_LIMIT, t, message)
     if solution.result == diffrax.RESULTS.dt_min_reached:
-        message = (
-            f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
-            "or `rtol` and `atol` are tighter than rounding allows."
-        )
-        return Outcome(Ending.STEP_TOO_SMALL, t, message)
+        return _vanished_step_outcome(t)
     message = (
         f"{type(problem.solver).__name__} failed at t = {t:.6g}. Try another solver or other tolerances."
     )
     return Outcome(Ending.SOLVER_FAILED, t, message)
+
+
+def _vanished_step_outcome(t: float) -> Outcome:
+    message = (
+        f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
+        "or `rtol` and `atol` are tighter than rounding allows."
+    )
+    return Outcome(Ending.STEP_TOO_SMALL, t, message)
 
 
 def _end_time(solution: diffrax.Solution) -> float:
@@ -436,3 +470,12 @@ def _check_start(system: Any, t0: float, y0: PyTree[Array], args: Any, batch: bo
     members = jax.vmap(lambda y: system(_array(t0), y, args))(y0) if batch else system(_array(t0), y0, args)
     for path, leaf in jtu.tree_leaves_with_path(members):
         _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
+
+
+def _check_verdict(stop: Callable[..., Any], t0: float, y0: PyTree[Array], args: Any) -> None:
+    """Refuse a stop condition whose value is not one truth value: a number would count as true."""
+    verdict = eqx.filter_eval_shape(lambda: jnp.asarray(stop(_array(t0), y0, args)))
+    if verdict.shape != () or verdict.dtype != bool:
+        raise ValueError(
+            f"`stop` must return one truth value, but returned {verdict.dtype}{list(verdict.shape)}."
+        )
