@@ -46,7 +46,7 @@ def float64_array(name: str, value: ArrayLike) -> Array:
 def _as_array(name: str, value: ArrayLike) -> Array:
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"`{name}` must be an array of numbers, but is {value!r}.") from error
 
 
@@ -134,6 +134,17 @@ def fraction(name: str, value: float) -> float:
     return number
 
 
+def random_key(name: str, key: Any) -> Array:
+    """Return `key` if it is one JAX random key, of the new kind or the old."""
+    if isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        one = key.shape == ()
+    else:
+        one = isinstance(key, Array) and key.dtype == jnp.uint32 and key.shape == (2,)
+    if not one:
+        raise ValueError(f"`{name}` must be one JAX random key, e.g. jax.random.key(0), but is {key!r}.")
+    return key
+
+
 def require_one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Refuse a value that is not among `choices`."""
     if not any(value is choice or value == choice for choice in choices):
@@ -214,7 +225,7 @@ def _as_number(name: str, value: Any) -> float:
         raise ValueError(f"`{name}` must be a number, but is {value!r}.") from error
 
 
-def _first(values: np.ndarray, bad: np.ndarray) -> str:
+def _first(values: np.ndarray, bad: np.ndarray | np.bool_) -> str:
     """The first bad value and where it stands, in words; empty if there is none."""
     places = np.argwhere(bad)
     if not len(places):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from curlflow import _checks
@@ -46,7 +47,7 @@ def gaussian_weights(
     N, M, P = _sizes(N, M, P)
     scale1 = _checks.positive_number("sigma1", sigma1) / M**0.5
     scale2 = _checks.positive_number("sigma2", sigma2) / N**0.5
-    key1, key2 = jax.random.split(key)
+    key1, key2 = jax.random.split(_checks.random_key("key", key))
     return Weights(
         scale1 * jax.random.normal(key1, (N, M), jnp.float64),
         scale2 * jax.random.normal(key2, (P, N), jnp.float64),
@@ -86,7 +87,7 @@ def uniform_weights(key: PRNGKeyArray, *, N: int, M: int, P: int = 1, scale: flo
     """
     N, M, P = _sizes(N, M, P)
     scale = _checks.positive_number("scale", scale)
-    key1, key2 = jax.random.split(key)
+    key1, key2 = jax.random.split(_checks.random_key("key", key))
     bound1, bound2 = scale / M**0.5, scale / N**0.5
     return Weights(
         jax.random.uniform(key1, (N, M), jnp.float64, -bound1, bound1),
@@ -133,8 +134,8 @@ def sign_pattern(
     _checks.require_float64()
     n = _checks.positive_integer("n", n)
     flipped = _flipped_count(n, fraction, count)
-    signs = jnp.where(jnp.arange(n) < flipped, -1.0, 1.0)
-    return signs if key is None else jax.random.permutation(key, signs)
+    signs = jnp.ones(n).at[:flipped].set(-1.0)
+    return signs if key is None else jax.random.permutation(_checks.random_key("key", key), signs)
 
 
 def sample_covariance(
@@ -173,7 +174,7 @@ def sample_covariance(
     M = _checks.positive_integer("M", M)
     samples = _checks.positive_integer("samples", samples)
     scale = _checks.positive_number("standard_deviation", standard_deviation)
-    X = scale * jax.random.normal(key, (samples, M), jnp.float64)
+    X = scale * jax.random.normal(_checks.random_key("key", key), (samples, M), jnp.float64)
     C = X.T @ X / samples
     return (C + C.T) / 2
 
@@ -212,12 +213,16 @@ def near_solution(key: PRNGKeyArray, solution: Weights, *, distance: float) -> W
     True
     """
     distance = _checks.positive_number("distance", distance)
+    if not isinstance(solution, Weights):
+        raise ValueError(f"`solution` must be Weights(W1, W2), but is {type(solution).__name__}.")
     solution = _checks.state_pytree("solution", solution)
+    (N, _), (P, _) = solution.W1.shape, solution.W2.shape
+    _checks.require_shape("solution.W2", solution.W2, (P, N), "(P, N)")
     if not any(jnp.any(layer) for layer in (solution.W1, solution.W2)):
         raise ValueError(
             "`solution` must not be zero in both layers, but is: no direction is normal to the manifold there."
         )
-    U = jax.random.normal(key, solution.end_to_end.shape, jnp.float64)
+    U = jax.random.normal(_checks.random_key("key", key), solution.end_to_end.shape, jnp.float64)
     normal = Weights(solution.W2.T @ U, U @ solution.W1.T)
     length = jnp.sqrt(jnp.vdot(normal.W1, normal.W1) + jnp.vdot(normal.W2, normal.W2))
     return jax.tree.map(lambda layer, step: layer + distance * step / length, solution, normal)
@@ -239,6 +244,6 @@ def _flipped_count(n: int, fraction: float | None, count: int | None) -> int:
     if fraction is not None:
         # The smallest nudge up, so that a fraction such as 0.29 of 100 units flips 29 of them and not 28.
         return int(_checks.fraction("fraction", fraction) * n * (1 + 1e-12))
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= n:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count <= n:
         raise ValueError(f"`count` must be a whole number between 0 and n = {n}, but is {count!r}.")
-    return count
+    return int(count)

@@ -24,7 +24,7 @@ class Trajectory:
         The times saved, shape (times,), in the flow's units; the last one is where the computation ended.
     ys
         The states at those times: the state's pytree, every leaf with a leading time axis, and with a member axis after it if
-        the run was a batch. A batch member that ended early is NaN after its own end.
+        the run was a batch. A member that blew up is NaN after its own end; one at a fixed point stays there.
     outcome
         How the run ended: an `Outcome`, or one per member as a tuple if the run was a batch.
     stats
@@ -106,8 +106,8 @@ class Trajectory:
     def conserved_drift(self) -> Float[Array, "times *members"]:
         """How far the system's conserved quantities have drifted at every saved time: the integrator's honesty check.
 
-        The largest change of any of them since the start, divided by the largest magnitude of any of them at the start
-        (undivided where all of them start at exactly 0).
+        The largest change of any of them since the first saved time, divided by the largest magnitude of any of them then
+        (undivided where all of them are exactly 0 then).
 
         Raises
         ------

@@ -54,9 +54,10 @@ class NormConstrained(eqx.Module):
         """The wrapped flow's velocity, with each layer's motion along itself taken out."""
         return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
 
-    def loss(self, y: PyTree[Array]) -> Float[Array, ""]:
-        """The wrapped flow's loss."""
-        return self.flow.loss(y)  # pyright: ignore[reportFunctionMemberAccess]
+    @property
+    def loss(self) -> Callable[[PyTree[Array]], Float[Array, ""]]:
+        """The wrapped flow's loss; absent where the wrapped flow has none."""
+        return self.flow.loss  # pyright: ignore[reportFunctionMemberAccess]
 
     def conserved(self, y: PyTree[Array]) -> Float[Array, " layers"]:
         """The squared norm of every layer, in the pytree's order. The free flow's own invariants are not kept."""
