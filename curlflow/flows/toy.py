@@ -56,12 +56,13 @@ class ToyFlow(eqx.Module):
         Infinite where the orbit does not close: on and outside the circle r² = 2|s|, and for gradient flow. The loss has
         half this period.
         """
+        self.check_state(w)
         gap = 4 * self.s**2 - jnp.vdot(w, w) ** 2
         closed = (self.d1 * self.d2 < 0) & (gap > 0)
         return jnp.where(closed, 4 * jnp.pi / jnp.sqrt(jnp.where(closed, gap, 1.0)), jnp.inf)
 
-    def solution(self, t: ArrayLike, w0: Float[Array, "2"]) -> Float[Array, "2"]:
-        r"""The exact state at time `t` on the orbit that starts at `w0`.
+    def solution(self, t: ArrayLike, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
+        r"""The exact state at a time, or at many, on the orbit that starts at `w0`.
 
         The slope w2/w1 obeys a Riccati equation, so the direction of w follows a *linear* flow, and one more integral gives
         its length. With q the conserved quantity and a = d1 d2 q / 2,
@@ -77,15 +78,15 @@ class ToyFlow(eqx.Module):
         Parameters
         ----------
         t
-            Time since the start, in the flow's units; negative times run the orbit backwards.
+            Time since the start, in the flow's units, a number or an array; negative times run the orbit backwards.
         w0
             The state at time 0, shape (2,).
 
         Returns
         -------
         Array
-            The state [w1, w2] at time `t`, shape (2,). NaN past the time at which an orbit of the ascending flow
-            (d1 = d2 = −1) has escaped to infinity.
+            The state [w1, w2] at each time: the shape of `t`, then (2,). NaN past the time at which an orbit of the
+            ascending flow (d1 = d2 = −1) has escaped to infinity.
 
         Examples
         --------
@@ -95,13 +96,14 @@ class ToyFlow(eqx.Module):
         >>> bool(jnp.allclose(flow.solution(flow.period(w0), w0), w0))
         True
         """
+        self.check_state(w0)
         A = self._direction_generator(w0)
         kappa_squared = -jnp.linalg.det(A)
-        C, S, decay = _scaled_hyperbolic_functions(jnp.asarray(t, jnp.float64), kappa_squared)
-        z = C * w0 + S * (A @ w0)
+        C, S, decay = _scaled_hyperbolic_functions(_checks.float64_array("t", t), kappa_squared)
+        z = C[..., None] * w0 + S[..., None] * (A @ w0)
         weighted = jnp.stack([self.d2, self.d1]) * w0
         g = decay + jnp.vdot(weighted, w0) * S * C + jnp.vdot(weighted, A @ w0) * S**2
-        return z / jnp.sqrt(g)
+        return z / jnp.sqrt(g)[..., None]
 
     def settling_time(self, w0: Float[Array, "2"], error: ArrayLike) -> Float[Array, ""]:
         r"""The exact time after which |s − w1 w2| stays below `error` on the orbit that starts at `w0`.
@@ -131,7 +133,10 @@ class ToyFlow(eqx.Module):
         >>> float(curl.settling_time(w0, 1e-3)) < float(curl.gradient_flow().settling_time(w0, 1e-3))
         True
         """
-        error = jnp.asarray(error, jnp.float64)
+        self.check_state(w0)
+        error = _checks.float64_array("error", error)
+        if not _checks.is_traced(error) and jnp.any(error <= 0):
+            raise ValueError(f"`error` must be positive, but is {error}.")
         opposite = self.d1 * self.d2 < 0
         return jnp.where(
             opposite, self._settling_on_circle(w0, error), self._settling_on_hyperbola(w0, error)
