@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
+from numpy.typing import ArrayLike
 
 # The smallest relative tolerance an integrator can honour in float64: below it, rounding decides the step size.
 SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)

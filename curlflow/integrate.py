@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.outcome import Ending, Outcome

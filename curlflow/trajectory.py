@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.outcome import Outcome
