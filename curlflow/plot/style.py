@@ -1,0 +1,140 @@
+"""The look of every figure: journal widths, embedded fonts, colours that survive colour blindness and grey printing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+SINGLE_COLUMN: Final = 85 / 25.4  # inches
+DOUBLE_COLUMN: Final = 178 / 25.4
+
+# From the palette of Okabe and Ito, which no common colour blindness confuses. In grey print their lightness also falls in
+# this order, and no two things that may meet in one figure differ by colour alone.
+BLACK: Final = "#000000"
+BLUE: Final = "#0072B2"
+VERMILION: Final = "#D55E00"
+GREEN: Final = "#009E73"
+ORANGE: Final = "#E69F00"
+PURPLE: Final = "#882255"
+GREY: Final = "#7F7F7F"
+
+CURL_FLOW: Final = BLUE
+GRADIENT_FLOW: Final = ORANGE
+SOLUTION_MANIFOLD: Final = VERMILION
+FIELD: Final = "#66727e"
+
+# White where the loss is least; light throughout, so that whatever is drawn over it can be seen.
+LOSS_COLOURS: Final = LinearSegmentedColormap.from_list(
+    "curlflow_loss", ["#ffffff", "#e9eef2", "#d3dbe3", "#bcc7d2"]
+)
+
+_PAPER: Final = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "DejaVu Sans"],
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "mathtext.fontset": "dejavusans",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.2,
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 300,
+    # TrueType fonts inside PDF and PostScript, which journals ask for, instead of Type 3.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+
+@contextmanager
+def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
+    """Draw figures for a paper: inside this context new figures have a journal column's width and matching type.
+
+    Parameters
+    ----------
+    columns
+        1 for figures 85 mm wide, 2 for 178 mm.
+    aspect
+        Height over width of a new figure.
+
+    Raises
+    ------
+    ValueError
+        If `columns` is neither 1 nor 2, or the aspect is not positive.
+
+    Examples
+    --------
+    >>> import curlflow as cf, matplotlib.pyplot as plt
+    >>> with cf.paper_style(columns=1, aspect=1.0):
+    ...     fig, ax = plt.subplots()
+    >>> [round(25.4 * side) for side in fig.get_size_inches()]  # millimetres
+    [85, 85]
+    >>> plt.close(fig)
+    """
+    if columns not in (1, 2):
+        raise ValueError(f"`columns` must be 1 or 2, but is {columns!r}.")
+    if not aspect > 0:
+        raise ValueError(f"`aspect` must be positive, but is {aspect!r}.")
+    width = SINGLE_COLUMN if columns == 1 else DOUBLE_COLUMN
+    with mpl.rc_context({**_PAPER, "figure.figsize": (width, aspect * width)}):  # pyright: ignore[reportArgumentType]
+        yield
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Save a figure, as PDF, PNG or whatever the path's suffix says, the same bytes every time.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    path
+        Where to, with a suffix that matplotlib knows. Its folder must exist.
+
+    Returns
+    -------
+    Path
+        The path written.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not exist or matplotlib does not know the format.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must lie in an existing folder, but {path.parent} is none.")
+    known = figure.canvas.get_supported_filetypes()
+    suffix = path.suffix.lstrip(".").lower()
+    if suffix not in known:
+        raise ValueError(f"`path` must end in one of {', '.join(sorted(known))}, but is {path.name}.")
+    # Without a creation date, the same figure gives the same file.
+    metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {}
+    with mpl.rc_context({"pdf.fonttype": _PAPER["pdf.fonttype"], "ps.fonttype": _PAPER["ps.fonttype"]}):
+        figure.savefig(path, metadata=metadata, dpi=_PAPER["savefig.dpi"])
+    return path
+
+
+def log_levels(values: np.ndarray, decades: float) -> tuple[float, float]:
+    """The colour range for positive values on a logarithmic scale: the top, and so many decades below it."""
+    top = float(np.nanmax(values))
+    return top * 10.0**-decades, top
