@@ -5,6 +5,8 @@ because its values are not known there. Shapes and dtypes are always known and a
 """
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -212,6 +214,20 @@ def require_same_structure(system: Any, y: PyTree[Array], args: Any, t: float = 
                 f"`system` must return {leaf.dtype}{list(leaf.shape)} at y{jtu.keystr(path)}, "
                 f"but returned {value.dtype}{list(value.shape)}."
             )
+
+
+def writable_file(name: str, path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
+    """Return `path`, or refuse it if a file with one of the suffixes could not be written there."""
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"`{name}` must end in {' or '.join(suffixes)}, but is {path.name!r}.")
+    if path.is_dir():
+        raise ValueError(f"`{name}` must be a file, but {path} is a folder.")
+    if not path.parent.is_dir():
+        raise ValueError(f"`{name}` must lie in an existing folder, but {path.parent} is none.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"`{name}` must be writable, but {path} is not.")
+    return path
 
 
 def is_traced(value: Any) -> bool:

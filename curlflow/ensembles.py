@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from curlflow import _checks
-from curlflow.flows.curl import Weights
+from curlflow.flows.curl import CurlFlow, Weights
 
 
 def gaussian_weights(
@@ -226,6 +226,58 @@ def near_solution(key: PRNGKeyArray, solution: Weights, *, distance: float) -> W
     normal = Weights(solution.W2.T @ U, U @ solution.W1.T)
     length = jnp.sqrt(jnp.vdot(normal.W1, normal.W1) + jnp.vdot(normal.W2, normal.W2))
     return jax.tree.map(lambda layer, step: layer + distance * step / length, solution, normal)
+
+
+def student_teacher(
+    key: PRNGKeyArray,
+    *,
+    N: int,
+    M: int,
+    P: int = 1,
+    alpha_h: float = 0.0,
+    alpha_r: float = 0.0,
+    C: ArrayLike | None = None,
+) -> tuple[CurlFlow, Weights, Weights]:
+    """A curl flow towards a random teacher, with a random student: the paper's setting in one draw.
+
+    Teacher and student are independent Gaussian draws (`gaussian_weights`); the first ⌊αh M⌋ inputs and the first ⌊αr N⌋
+    hidden units are flipped.
+
+    Parameters
+    ----------
+    key
+        A JAX random key.
+    N, M, P
+        Numbers of hidden units, inputs and outputs.
+    alpha_h, alpha_r
+        Flipped fractions of d1 (the hidden layer's rule) and of d2 (the readout's), between 0 and 1.
+    C
+        Input covariance, shape (M, M); None means the identity.
+
+    Returns
+    -------
+    flow
+        The `CurlFlow` on the teacher's map.
+    student, teacher
+        `Weights` to start from, and the teacher's own, a point of the solution manifold.
+
+    Raises
+    ------
+    ValueError
+        If a size, a fraction or the covariance is out of range.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax
+    >>> flow, student, teacher = cf.ensembles.student_teacher(jax.random.key(0), N=20, M=8, alpha_h=0.25)
+    >>> int((flow.d1 < 0).sum()), float(flow.loss(teacher))
+    (2, 0.0)
+    """
+    key_teacher, key_student = jax.random.split(key)
+    teacher = gaussian_weights(key_teacher, N=N, M=M, P=P)
+    student = gaussian_weights(key_student, N=N, M=M, P=P)
+    d1, d2 = sign_pattern(M, fraction=alpha_h), sign_pattern(N, fraction=alpha_r)
+    return CurlFlow(teacher.end_to_end, d1, d2, C), student, teacher
 
 
 def _sizes(N: int, M: int, P: int) -> tuple[int, int, int]:

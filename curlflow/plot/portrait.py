@@ -349,9 +349,8 @@ def _draw_arrowhead(ax: Axes, points: np.ndarray, colour: str) -> None:
 
 
 def _draw_legend(ax: Axes, portrait: Portrait) -> None:
-    handles: dict[str, Any] = {
-        line.get_label(): line for line in portrait.trajectories if line.get_label()[0] != "_"
-    }  # pyright: ignore[reportIndexIssue]
+    named = [line for line in portrait.trajectories if not str(line.get_label()).startswith("_")]
+    handles: dict[str, Any] = {str(line.get_label()): line for line in named}
     solid = [line for line in portrait.manifold if line.get_linestyle() == "-"]
     dashed = [line for line in portrait.manifold if line.get_linestyle() != "-"]
     handles |= {"fixed points, stable": solid[0]} if solid else {}

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from curlflow import _checks
+
 SINGLE_COLUMN: Final = 85 / 25.4  # inches
 DOUBLE_COLUMN: Final = 178 / 25.4
 
@@ -118,15 +120,11 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Raises
     ------
     ValueError
-        If the folder does not exist or matplotlib does not know the format.
+        If a file cannot be written there, or matplotlib does not know the format.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must lie in an existing folder, but {path.parent} is none.")
-    known = figure.canvas.get_supported_filetypes()
+    path = _checks.writable_file("path", path)
     suffix = path.suffix.lstrip(".").lower()
-    if suffix not in known:
-        raise ValueError(f"`path` must end in one of {', '.join(sorted(known))}, but is {path.name}.")
+    _checks.require_one_of("path's suffix", suffix, tuple(sorted(figure.canvas.get_supported_filetypes())))
     # Without a creation date, the same figure gives the same file.
     metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {}
     with mpl.rc_context({"pdf.fonttype": _PAPER["pdf.fonttype"], "ps.fonttype": _PAPER["ps.fonttype"]}):

@@ -1,0 +1,97 @@
+"""Quantities read off orbits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, PyTree
+from scipy.optimize import brentq
+
+from curlflow import _checks
+from curlflow.integrate import integrate
+
+
+def return_time(
+    system: Any,
+    y0: PyTree[ArrayLike],
+    t_max: float,
+    *,
+    t0: float = 0.0,
+    args: Any = None,
+    rtol: float = 1e-11,
+    atol: float = 1e-13,
+) -> float:
+    """The time after which an orbit first returns to the section through its start: the period, if the orbit is closed.
+
+    The section is the hyperplane through y0 at a right angle to the velocity there; a return is a crossing in the direction
+    of that velocity, located in the solver's dense output.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    y0
+        A state on the orbit, not a fixed point.
+    t_max
+        How long to wait for the return, in the flow's units, positive.
+    t0
+        The initial time.
+    args
+        Passed on to the system.
+    rtol, atol
+        Tolerances of the integration.
+
+    Returns
+    -------
+    float
+        The time from t0 to the first return; infinity if there is none before t_max, or if the orbit ends before.
+
+    Raises
+    ------
+    ValueError
+        If y0 is a fixed point, `t_max` is not positive, or as `integrate` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> flow, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([1.0, 0.0])
+    >>> abs(cf.return_time(flow, w0, 20.0) - float(flow.period(w0))) < 1e-9
+    True
+    """
+    t_max = _checks.positive_number("t_max", t_max)
+    y0 = _checks.flow_state(system, y0, t0, args)
+    start = np.asarray(ravel_pytree(y0)[0])
+    velocity = np.asarray(ravel_pytree(system(jnp.asarray(t0, jnp.float64), y0, args))[0])
+    if not np.any(velocity):
+        raise ValueError("`y0` must not be a fixed point, but the velocity there is zero.")
+    orbit = integrate(
+        system, y0, t0 + t_max, t0=t0, args=args, rtol=rtol, atol=atol, dense=True, max_steps=16384
+    )
+    height = _SectionHeight(orbit, start, velocity)
+    times = np.linspace(orbit.ts[0], orbit.ts[-1], 8 * orbit.stats["accepted"] + 1)
+    heights = height.many(times)
+    crossings = np.flatnonzero((heights[1:-1] < 0) & (heights[2:] >= 0)) + 1
+    if not len(crossings):
+        return float("inf")
+    first = crossings[0]
+    return float(brentq(height, times[first], times[first + 1], xtol=1e-14, rtol=1e-15)) - t0  # pyright: ignore[reportArgumentType]
+
+
+class _SectionHeight:
+    """How far the orbit is beyond the section at time t."""
+
+    def __init__(self, orbit: Any, start: np.ndarray, velocity: np.ndarray):
+        self._orbit, self._start, self._velocity = orbit, start, velocity
+
+    def __call__(self, t: float) -> float:
+        return float(self.many(np.array([t]))[0])
+
+    def many(self, times: np.ndarray) -> np.ndarray:
+        states = jax.vmap(_flatten)(self._orbit(jnp.asarray(times)))
+        return (np.asarray(states) - self._start) @ self._velocity
+
+
+def _flatten(y: PyTree[Array]) -> Array:
+    return ravel_pytree(y)[0]
