@@ -12,6 +12,9 @@ from scipy.optimize import brentq
 from curlflow import _checks
 from curlflow.integrate import integrate
 
+# The orbit is looked at this often for returns: oscillations faster than t_max over half of it would be missed.
+SECTION_SAMPLES = 16385
+
 
 def return_time(
     system: Any,
@@ -70,7 +73,7 @@ def return_time(
         system, y0, t0 + t_max, t0=t0, args=args, rtol=rtol, atol=atol, dense=True, max_steps=16384
     )
     height = _SectionHeight(orbit, start, velocity)
-    times = np.linspace(orbit.ts[0], orbit.ts[-1], 8 * orbit.stats["accepted"] + 1)
+    times = np.linspace(orbit.ts[0], orbit.ts[-1], SECTION_SAMPLES)
     heights = height.many(times)
     crossings = np.flatnonzero((heights[1:-1] < 0) & (heights[2:] >= 0)) + 1
     if not len(crossings):

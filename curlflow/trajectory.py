@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -92,7 +93,7 @@ class Trajectory:
             raise ValueError(
                 f"`t` must be a time or a list of times between {low:g} and {high:g}, but is {t}."
             )
-        return jax.vmap(self.interpolation.evaluate)(t) if t.ndim else self.interpolation.evaluate(t)
+        return _interpolate(self.interpolation, t)
 
     def loss(self) -> Float[Array, "times *members"]:
         """The system's loss at every saved time (and member).
@@ -158,6 +159,11 @@ class Trajectory:
             )
         evaluate = jax.vmap(getattr(self.system, method))
         return jax.vmap(evaluate)(self.ys) if self.is_batch else evaluate(self.ys)
+
+
+@eqx.filter_jit
+def _interpolate(interpolation: Any, t: Array) -> PyTree[Array]:
+    return jax.vmap(interpolation.evaluate)(t) if t.ndim else interpolation.evaluate(t)
 
 
 def _finite_times(ys: PyTree[Array]) -> np.ndarray:
