@@ -30,6 +30,7 @@ from curlflow.planes import eigenplane as eigenplane
 from curlflow.planes import principal_plane as principal_plane
 from curlflow.planes import survey as survey
 from curlflow.plot import Portrait as Portrait
+from curlflow.plot import compare_portraits as compare_portraits
 from curlflow.plot import draw_survey as draw_survey
 from curlflow.plot import paper_style as paper_style
 from curlflow.plot import phase_portrait as phase_portrait

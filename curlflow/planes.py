@@ -140,7 +140,7 @@ def eigenplane(
     >>> flow = cf.CurlFlow(S=[1.0, 2.0], d1=[1, 1], d2=[1, -1])
     >>> origin = cf.Weights(W1=jnp.zeros((2, 2)), W2=jnp.zeros((1, 2)))
     >>> cf.eigenplane(flow, origin, modes=(0, 1)).labels[0]
-    'along eigenvector 0 (λ = 2.24)'
+    'eigenvector 0 (λ = 2.24)'
     """
     found = spectrum(system, y, t=t, args=args)
     n = len(found.eigenvalues)
@@ -151,13 +151,15 @@ def eigenplane(
     if is_complex:
         span = np.stack([np.real(vectors[:, 0]), np.imag(vectors[:, 0])])
         labels = tuple(
-            f"{part} part of eigenvector {modes[0]} (λ = {values[0]:.3g})" for part in ("real", "imaginary")
+            f"{part} part of eigenvector {modes[0]} (λ = {values[0]:.2f})" for part in ("real", "imaginary")
         )
     else:
         span = np.real(vectors).T
+        is_orthogonal = abs(span[0] @ span[1]) < 1e-9
+        parts = ("", "" if is_orthogonal else "orthogonal part of ")
         labels = tuple(
-            f"{place} eigenvector {mode} (λ = {value.real:.3g})"
-            for place, mode, value in zip(("along", "across, to"), modes, values, strict=True)
+            f"{part}eigenvector {mode} (λ = {value.real:.3g})"
+            for part, mode, value in zip(parts, modes, values, strict=True)
         )
     return Plane(_checks.state_pytree("y", y), _orthonormal(span), (labels[0], labels[1]))
 

@@ -2,6 +2,7 @@
 
 from curlflow.plot.curves import plot_loss as plot_loss
 from curlflow.plot.portrait import Portrait as Portrait
+from curlflow.plot.portrait import compare_portraits as compare_portraits
 from curlflow.plot.portrait import draw_survey as draw_survey
 from curlflow.plot.portrait import phase_portrait as phase_portrait
 from curlflow.plot.style import paper_style as paper_style

@@ -69,12 +69,8 @@ def plot_loss(
 
 
 def _draw_curves(ax: Axes, trajectories: Mapping[str, Trajectory], floor: float) -> list[Line2D]:
-    looks: list[dict[str, Any]] = [
-        {"color": style.CURL_FLOW, "linestyle": "solid"},
-        {"color": style.GRADIENT_FLOW, "linestyle": (0, (4, 1.2))},
-        {"color": style.PURPLE, "linestyle": "dashdot"},
-        {"color": style.GREEN, "linestyle": "dotted"},
-    ]
+    others = [style.PURPLE, style.GREEN, style.BLACK, style.VERMILION]
+    dashes: list[Any] = ["solid", (0, (4, 1.2)), "dashdot", "dotted"]
     lines = []
     for i, (label, orbit) in enumerate(trajectories.items()):
         loss = np.asarray(orbit.loss())

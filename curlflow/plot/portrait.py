@@ -159,6 +159,67 @@ def phase_portrait(
     )
 
 
+def compare_portraits(
+    systems: Mapping[str, Any],
+    xlim: Limits,
+    ylim: Limits,
+    *,
+    trajectories: Mapping[str, Mapping[str, Trajectory]] | None = None,
+    **options: Any,
+) -> dict[str, Portrait]:
+    """Draw phase portraits side by side, for example a curl flow beside its gradient flow, with one legend for all.
+
+    Parameters
+    ----------
+    systems
+        The vector fields, two or three, by the titles of their panels.
+    xlim, ylim
+        The window, the same for all.
+    trajectories
+        For each title, orbits to draw in that panel by their legend labels. Those called "curl flow" and "gradient flow"
+        have colours of their own.
+    **options
+        Passed on to `phase_portrait`: `plane`, `background`, `velocity`, `nullclines`, `resolution`, `t`, `args`.
+
+    Returns
+    -------
+    dict
+        The `Portrait` of every panel, by title.
+
+    Raises
+    ------
+    ValueError
+        If there are not two or three systems, or as `phase_portrait` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> flow = cf.toy_flow(s=1.0, flip="readout")
+    >>> panels = cf.compare_portraits(
+    ...     {"gradient flow": flow.gradient_flow(), "curl flow": flow}, (-2, 2), (-2, 2), resolution=51
+    ... )
+    >>> [str(mark.get_label()) for mark in panels["gradient flow"].fixed_points]
+    ['saddle']
+    """
+    if len(systems) not in (2, 3):
+        raise ValueError(f"`systems` must hold two or three vector fields, but holds {len(systems)}.")
+    with style.paper_style(columns=2, aspect=0.53 if len(systems) == 2 else 0.4):
+        figure, axes = plt.subplots(1, len(systems), sharey=True)
+        panels = {}
+        for ax, (title, system) in zip(axes, systems.items(), strict=True):
+            orbits = (trajectories or {}).get(title, {})
+            panels[title] = phase_portrait(
+                system, xlim, ylim, ax=ax, trajectories=orbits, legend=False, **options
+            )
+            ax.set_title(title, loc="left")
+            ax.label_outer()
+        handles = {
+            name: artist for panel in panels.values() for name, artist in _legend_handles(panel).items()
+        }
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    return panels
+
+
 def draw_survey(
     seen: Survey,
     *,
@@ -198,6 +259,11 @@ def draw_survey(
     portrait.fixed_points = _draw_fixed_points(ax, seen, fixed_points)
     ax.set(xlim=seen.xlim, ylim=seen.ylim, xlabel=seen.plane.labels[0], ylabel=seen.plane.labels[1])
     ax.set_aspect("equal" if seen.plane.is_whole_space else "auto")
+    if portrait.background is not None and background != "loss":
+        label = "share of speed out of plane" if background == "out of plane" else "speed"
+        ax.get_figure(root=True).colorbar(
+            portrait.background, ax=ax, label=label, shrink=0.7, aspect=30, pad=0.02
+        )  # pyright: ignore
     if legend:
         _draw_legend(ax, portrait)
     return portrait
@@ -309,11 +375,11 @@ def _draw_trajectories(
     labelled = (
         trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
     )
-    colours = [style.CURL_FLOW, style.GRADIENT_FLOW, style.PURPLE, style.GREEN, style.BLACK]
+    others = [style.PURPLE, style.GREEN, style.BLACK, style.BLUE]
     lines = []
     for i, (label, orbit) in enumerate(labelled):
         points = plane.project(orbit.ys)
-        colour = colours[i % len(colours)] if label else style.CURL_FLOW
+        colour = style.FLOW_COLOURS.get(label, others[i % len(others)])
         line = ax.plot(
             *points.T, color=colour, linewidth=1.5, label=label or None, zorder=5, path_effects=_OUTLINE
         )[0]
@@ -349,6 +415,14 @@ def _draw_arrowhead(ax: Axes, points: np.ndarray, colour: str) -> None:
 
 
 def _draw_legend(ax: Axes, portrait: Portrait) -> None:
+    handles = _legend_handles(portrait)
+    if handles:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "borderaxespad": 0.0}
+        ax.legend(list(handles.values()), list(handles), **place)
+
+
+def _legend_handles(portrait: Portrait) -> dict[str, Any]:
+    """One artist for everything that the portrait shows, by its name."""
     named = [line for line in portrait.trajectories if not str(line.get_label()).startswith("_")]
     handles: dict[str, Any] = {str(line.get_label()): line for line in named}
     solid = [line for line in portrait.manifold if line.get_linestyle() == "-"]
@@ -357,24 +431,15 @@ def _draw_legend(ax: Axes, portrait: Portrait) -> None:
     handles |= {"fixed points, unstable": dashed[0]} if dashed else {}
     handles |= {"separatrix": portrait.separatrices[0]} if portrait.separatrices else {}
     handles |= {str(mark.get_label()): mark for mark in portrait.fixed_points}
-    if portrait.nullclines:
-        names = (ax.get_xlabel(), ax.get_ylabel())
-        for name, contours in zip(names, portrait.nullclines, strict=True):
-            look = {
-                "color": contours.get_edgecolor()[0],
-                "linestyle": contours.get_linestyle()[0],
-                "linewidth": 1.1,
-            }
-            handles[f"{name} nullcline"] = Line2D([], [], **look)
-    if handles:
-        ax.legend(
-            list(handles.values()),
-            list(handles),
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=2,
-            borderaxespad=0.0,
-        )
+    names = (portrait.ax.get_xlabel(), portrait.ax.get_ylabel())
+    for name, contours in zip(names, portrait.nullclines, strict=False):
+        look = {
+            "color": contours.get_edgecolor()[0],
+            "linestyle": contours.get_linestyle()[0],
+            "linewidth": 1.1,
+        }
+        handles[f"{name} nullcline"] = Line2D([], [], **look)
+    return handles
 
 
 def _make_room_for_legend(ax: Axes) -> None:

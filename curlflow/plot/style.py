@@ -27,6 +27,7 @@ GREY: Final = "#7F7F7F"
 
 CURL_FLOW: Final = BLUE
 GRADIENT_FLOW: Final = ORANGE
+FLOW_COLOURS: Final = {"curl flow": CURL_FLOW, "gradient flow": GRADIENT_FLOW, "": CURL_FLOW}
 SOLUTION_MANIFOLD: Final = VERMILION
 FIELD: Final = "#66727e"
 
