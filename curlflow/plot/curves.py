@@ -74,9 +74,8 @@ def _draw_curves(ax: Axes, trajectories: Mapping[str, Trajectory], floor: float)
     lines = []
     for i, (label, orbit) in enumerate(trajectories.items()):
         loss = np.asarray(orbit.loss())
-        lines += ax.plot(
-            orbit.ts, np.where(loss >= floor, loss, np.nan), label=label, **looks[i % len(looks)]
-        )
+        look = {"color": style.FLOW_COLOURS.get(label, others[i % 4]), "linestyle": dashes[i % 4]}
+        lines += ax.plot(orbit.ts, np.where(loss >= floor, loss, np.nan), label=label, **look)
     return lines
 
 

@@ -8,9 +8,9 @@ import jax
 import matplotlib.patheffects as path_effects
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
@@ -66,7 +66,7 @@ class Portrait:
     """
 
     ax: Axes
-    background: Artist | None = None
+    background: AxesImage | None = None
     velocity: Any = None
     nullclines: list[Any] = field(default_factory=list)
     manifold: list[Line2D] = field(default_factory=list)
@@ -261,15 +261,13 @@ def draw_survey(
     ax.set_aspect("equal" if seen.plane.is_whole_space else "auto")
     if portrait.background is not None and background != "loss":
         label = "share of speed out of plane" if background == "out of plane" else "speed"
-        ax.get_figure(root=True).colorbar(
-            portrait.background, ax=ax, label=label, shrink=0.7, aspect=30, pad=0.02
-        )  # pyright: ignore
+        ax.figure.colorbar(portrait.background, ax=ax, label=label, shrink=0.7, aspect=30, pad=0.02)
     if legend:
         _draw_legend(ax, portrait)
     return portrait
 
 
-def _draw_background(ax: Axes, seen: Survey, background: Background | None) -> Artist | None:
+def _draw_background(ax: Axes, seen: Survey, background: Background | None) -> AxesImage | None:
     if background is None or (background == "loss" and seen.loss is None):
         return None
     window = (*seen.xlim, *seen.ylim)
