@@ -65,16 +65,17 @@ class ToyFlow(eqx.Module):
     def solution(self, t: ArrayLike, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
         r"""The exact state at a time, or at many, on the orbit that starts at `w0`.
 
-        The slope w2/w1 obeys a Riccati equation, so the direction of w follows a *linear* flow, and one more integral gives
-        its length. With q the conserved quantity and a = d1 d2 q / 2,
+        The slope w2/w1 obeys a Riccati equation, so the direction of w follows a *linear* flow. With q the conserved
+        quantity and a = d1 d2 q / 2,
 
         .. math::
 
             w = \frac{z}{\sqrt g}, \qquad \dot z = A z, \quad A = \begin{pmatrix} a & d_1 s \\ d_2 s & -a \end{pmatrix},
             \qquad \dot g = d_2 z_1^2 + d_1 z_2^2,
 
-        from z(0) = w0 and g(0) = 1. Since A² = κ² I with κ² = a² + d1 d2 s², both integrate to hyperbolic (κ² > 0) or
-        trigonometric (κ² < 0) functions of κt. One formula serves gradient and curl flow, inside and outside the separatrix.
+        from z(0) = w0 and g(0) = 1. Since A² = κ² I with κ² = a² + d1 d2 s², z is made of hyperbolic (κ² > 0) or
+        trigonometric (κ² < 0) functions of κt. With opposite signs the length of w is conserved, so that g is not needed;
+        with equal signs the eigenvectors of A are orthogonal, and g is the sum of two exponential integrals.
 
         Parameters
         ----------
@@ -98,20 +99,17 @@ class ToyFlow(eqx.Module):
         True
         """
         self.check_state(w0)
-        A = self._direction_generator(w0)
-        kappa_squared = -jnp.linalg.det(A)
-        C, S, decay = _scaled_hyperbolic_functions(_checks.float64_array("t", t), kappa_squared)
-        z = C[..., None] * w0 + S[..., None] * (A @ w0)
-        weighted = jnp.stack([self.d2, self.d1]) * w0
-        g = decay + jnp.vdot(weighted, w0) * S * C + jnp.vdot(weighted, A @ w0) * S**2
-        return z / jnp.sqrt(g)[..., None]
+        t = _checks.float64_array("t", t)[..., None]
+        opposite = self.d1 * self.d2 < 0
+        return jnp.where(opposite, self._solution_on_circle(t, w0), self._solution_on_hyperbola(t, w0))
 
     def settling_time(self, w0: Float[Array, "2"], error: ArrayLike) -> Float[Array, ""]:
         r"""The exact time after which |s − w1 w2| stays below `error` on the orbit that starts at `w0`.
 
         On the circles of opposite signs z = a₊ e^{κt} v₊ + a₋ e^{−κt} v₋ in the eigenvectors of A (see `solution`), so that
-        the ratio ρ = a₋/a₊ e^{−2κt} passes from its start to the value at which the error is met. On the hyperbolas of
-        gradient flow, ∫ dp / ((s − p) √(q² + 4p²)) over p = w1 w2 is elementary.
+        the ratio ρ = a₋/a₊ e^{−2κt} passes from its start to the value at which the error is met; next to the separatrix,
+        where the eigenvectors merge, tanh κt follows from the directions of the two ends. On the hyperbolas of gradient
+        flow, ∫ dp / ((s − p) √(q² + 4p²)) over p = w1 w2 is elementary.
 
         Parameters
         ----------
@@ -155,7 +153,58 @@ class ToyFlow(eqx.Module):
         a = self.d1 * self.d2 * self.conserved(w) / 2
         return jnp.array([[a, self.d1 * self.s], [self.d2 * self.s, -a]])
 
+    def _solution_on_circle(self, t: Array, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
+        A = self._direction_generator(w0)
+        kappa_squared = -jnp.linalg.det(A)
+        kappa = jnp.sqrt(jnp.where(kappa_squared > 0, kappa_squared, 1.0))
+        cosh, sinh = _scaled_hyperbolic_functions(t, kappa_squared)
+        early = cosh * w0 + sinh * (A @ w0)
+        # Late on, that sum cancels in an orbit which left a repelling fixed point.
+        growing, decaying = _eigenparts(A, kappa, w0)
+        ahead, behind = _scaled_exponentials(kappa * t)
+        is_late = (kappa_squared > 0) & (kappa * jnp.abs(t) > 1)
+        z = jnp.where(is_late, ahead * growing + behind * decaying, early)
+        length = jnp.hypot(z[..., :1], z[..., 1:])
+        return jnp.hypot(*w0) * z / jnp.where(length > 0, length, 1.0)
+
+    def _solution_on_hyperbola(self, t: Array, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
+        A = self._direction_generator(w0)
+        kappa = jnp.hypot(*A[0])
+        turns = kappa > 0
+        growing, decaying = _eigenparts(A, jnp.where(turns, kappa, 1.0), w0)
+        ahead, behind = _scaled_exponentials(kappa * t)
+        z = ahead * growing + behind * decaying
+        # The integral of |z|², to the same scale; the two parts are orthogonal.
+        swept = ahead * jnp.vdot(growing, growing) + behind * jnp.vdot(decaying, decaying)
+        g = ahead * behind + self.d1 * t * _decay_mean(kappa * jnp.abs(t)) * swept
+        straight = w0 / jnp.sqrt(1 + self.d1 * t * jnp.vdot(w0, w0))
+        return jnp.where(turns, z / jnp.sqrt(g), straight)
+
     def _settling_on_circle(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
+        p, radius_squared = w0[0] * w0[1], jnp.vdot(w0, w0)
+        kappa_squared = -jnp.linalg.det(self._direction_generator(w0))
+        tangent = self._settling_tangent(w0, error)
+        y = jnp.sqrt(jnp.maximum(kappa_squared, 0.0)) * tangent
+        soon = jnp.where(
+            y == 0, tangent, tangent * jnp.arctanh(jnp.clip(y, -0.5, 0.5)) / jnp.where(y == 0, 1.0, y)
+        )
+        time = jnp.where(jnp.abs(y) < 0.5, soon, self._settling_along_eigenvectors(w0, error))
+        settles = (kappa_squared >= 0) & ~jnp.isnan(time)
+        # Even the far side of the circle meets the threshold, or the state is a fixed point.
+        never_outside = (radius_squared / 2 + self.s * jnp.sign(self.s - p) <= error) | (p == self.s)
+        return jnp.where(never_outside, 0.0, jnp.where(settles, jnp.maximum(time, 0.0), jnp.inf))
+
+    def _settling_tangent(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
+        """tanh κt / κ for the time t at which the error is met: cosh κt w0 + sinh κt / κ A w0 then has that direction."""
+        p = self.s + jnp.sign(w0[0] * w0[1] - self.s) * error
+        attracting_side = -self.d1 * jnp.sqrt(jnp.maximum(jnp.vdot(w0, w0) ** 2 - 4 * p**2, 0.0))
+        angle = jnp.arctan2(2 * p, attracting_side) / 2
+        goal = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        return -_cross(goal, w0) / _cross(goal, self._direction_generator(w0) @ w0)
+
+    def _settling_along_eigenvectors(
+        self, w0: Float[Array, "2"], error: Float[Array, ""]
+    ) -> Float[Array, ""]:
         A = self._direction_generator(w0)
         kappa_squared = -jnp.linalg.det(A)
         kappa = jnp.sqrt(jnp.where(kappa_squared > 0, kappa_squared, 1.0))
@@ -168,15 +217,15 @@ class ToyFlow(eqx.Module):
         side = jnp.sign(_cross(growing, w0) * _cross(w0, decaying))
         half_sum = jnp.abs(beta) / (2 * error) - side * gamma
         end = 1 / (half_sum + jnp.sqrt(jnp.maximum(half_sum**2 - 1, 0.0)))
-        time = jnp.log(start / end) / (2 * kappa)
-        never_outside = half_sum < 1  # even the far side of the circle meets the threshold
-        settled = jnp.where(never_outside, 0.0, jnp.maximum(time, 0.0))
-        return jnp.where(kappa_squared > 0, settled, jnp.inf)
+        return jnp.log(start / end) / (2 * kappa)
 
     def _settling_on_hyperbola(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
         q, start = self.conserved(w0), w0[0] * w0[1]
         end = self.s - jnp.sign(self.s - start) * error
         time = _hyperbola_clock(end, self.s, q) - _hyperbola_clock(start, self.s, q)
+        # On the diagonals only: on the wrong one the origin is in the way; for s = 0 the approach is algebraic.
+        time = jnp.where((q == 0) & (self.s == 0), (1 / error - 1 / jnp.abs(start)) / 2, time)
+        time = jnp.where((q == 0) & (self.s * start <= 0) & (jnp.abs(self.s) >= error), jnp.inf, time)
         settled = jnp.where(jnp.abs(self.s - start) <= error, 0.0, time)
         return jnp.where(self.d1 > 0, settled, jnp.inf)
 
@@ -221,16 +270,31 @@ def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "rea
     )
 
 
-def _scaled_hyperbolic_functions(t: Array, kappa_squared: Array) -> tuple[Array, Array, Array]:
-    """cosh κt and sinh κt / κ, both times e^{−κ|t|} where κ is real so that they never overflow; and e^{−2κ|t|}."""
+def _scaled_hyperbolic_functions(t: Array, kappa_squared: Array) -> tuple[Array, Array]:
+    """cosh κt and sinh κt / κ, both times e^{−κ|t|} where κ is real so that they never overflow."""
     x = jnp.sqrt(jnp.abs(kappa_squared)) * jnp.abs(t)
-    safe = jnp.where(x > 0, x, 1.0)
-    decay = jnp.exp(-2 * x)
-    sinh_over_x = jnp.where(x > 0, -jnp.expm1(-2 * safe) / (2 * safe), 1.0)
     real = kappa_squared > 0
-    C = jnp.where(real, (1 + decay) / 2, jnp.cos(x))
-    S = t * jnp.where(real, sinh_over_x, jnp.sinc(x / jnp.pi))
-    return C, S, jnp.where(real, decay, 1.0)
+    cosh = jnp.where(real, (1 + jnp.exp(-2 * x)) / 2, jnp.cos(x))
+    sinh = t * jnp.where(real, _decay_mean(x), jnp.sinc(x / jnp.pi))
+    return cosh, sinh
+
+
+def _decay_mean(x: Array) -> Array:
+    """(1 − e^{−2x}) / 2x, the mean of e^{−2u} for u from 0 to x."""
+    return jnp.where(x > 0, -jnp.expm1(-2 * x) / jnp.where(x > 0, 2 * x, 1.0), 1.0)
+
+
+def _scaled_exponentials(x: Array) -> tuple[Array, Array]:
+    """e^{x} and e^{−x}, both times e^{−|x|}, and never quite 0."""
+    return jnp.maximum(jnp.exp(x - jnp.abs(x)), 1e-300), jnp.maximum(jnp.exp(-x - jnp.abs(x)), 1e-300)
+
+
+def _eigenparts(
+    A: Float[Array, "2 2"], eigenvalue: Array, w: Float[Array, "2"]
+) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """The parts of w along the eigenvectors of a traceless 2 × 2 matrix, of ±its eigenvalue."""
+    u, v = _unit_eigenvector(A, eigenvalue), _unit_eigenvector(A, -eigenvalue)
+    return u * _cross(w, v) / _cross(u, v), v * _cross(u, w) / _cross(u, v)
 
 
 def _unit_eigenvector(A: Float[Array, "2 2"], eigenvalue: Array) -> Float[Array, "2"]:
@@ -252,7 +316,7 @@ def _hyperbola_clock(p: Array, s: Array, q: Array) -> Float[Array, ""]:
     # For s p < 0 the sum K R + inner cancels; it equals 4 q² (s − p)² / (K R − inner).
     ratio = jnp.where(
         inner < 0,
-        4 * q**2 * jnp.abs(s - p) / (K * R - jnp.minimum(inner, 0.0)),
+        4 * jnp.maximum(q**2, 1e-280) * jnp.abs(s - p) / (K * R - jnp.minimum(inner, 0.0)),
         (K * R + inner) / jnp.abs(s - p),
     )
     return jnp.log(ratio) / K
