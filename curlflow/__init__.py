@@ -22,6 +22,7 @@ from curlflow.linearize import jacobian as jacobian
 from curlflow.linearize import jacobian_operator as jacobian_operator
 from curlflow.linearize import spectrum as spectrum
 from curlflow.observables import return_time as return_time
+from curlflow.observables import settling_time as settling_time
 from curlflow.outcome import Ending as Ending
 from curlflow.outcome import Outcome as Outcome
 from curlflow.planes import Plane as Plane

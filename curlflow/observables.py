@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 from curlflow import _checks
 from curlflow.integrate import integrate
+from curlflow.trajectory import Trajectory
 
 # The orbit is looked at this often for returns: oscillations faster than t_max over half of it would be missed.
 SECTION_SAMPLES = 16385
@@ -80,6 +81,54 @@ def return_time(
         return float("inf")
     first = crossings[0]
     return float(brentq(height, times[first], times[first + 1], xtol=1e-14, rtol=1e-15)) - t0  # pyright: ignore[reportArgumentType]
+
+
+def settling_time(trajectory: Trajectory, loss: float) -> float:
+    """The time after which a trajectory's loss stays below a threshold.
+
+    Parameters
+    ----------
+    trajectory
+        A dense trajectory of one initial condition, of a system with a loss.
+    loss
+        The threshold, positive, in units of the loss.
+
+    Returns
+    -------
+    float
+        The time since the start, located in the solver's dense output between the saved times; 0 if the loss never exceeds
+        the threshold, infinity if it still does at the end.
+
+    Raises
+    ------
+    ValueError
+        If the trajectory is a batch or not dense, its system has no loss, or the threshold is not positive.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> flow, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([-1.5, 1.0])
+    >>> orbit = cf.integrate(flow, w0, 20.0, dense=True, rtol=1e-10, atol=1e-12)
+    >>> abs(cf.settling_time(orbit, 0.5e-6) - float(flow.settling_time(w0, 1e-3))) < 1e-6
+    True
+    """
+    loss = _checks.positive_number("loss", loss)
+    if trajectory.is_batch or trajectory.interpolation is None:
+        raise ValueError(
+            "`trajectory` must be dense and have one initial condition: integrate with dense=True."
+        )
+    excess = np.asarray(trajectory.loss()) - loss
+    above = np.flatnonzero(excess > 0)
+    if not len(above):
+        return 0.0
+    if above[-1] == len(excess) - 1:
+        return float("inf")
+    before, after = trajectory.ts[above[-1]], trajectory.ts[above[-1] + 1]
+
+    def excess_at(t: float) -> float:
+        return float(trajectory.system.loss(trajectory(t))) - loss
+
+    return float(brentq(excess_at, before, after, xtol=1e-14, rtol=1e-15)) - float(trajectory.ts[0])  # pyright: ignore[reportArgumentType]
 
 
 class _SectionHeight:

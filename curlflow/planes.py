@@ -573,7 +573,7 @@ def _coordinate_names(origin: PyTree[Array]) -> list[str]:
 
 def _coordinate_index(names: list[str], which: int | tuple[Any, ...]) -> int:
     if isinstance(which, tuple):
-        name = f"{which[0]}{list(which[1:])}" if len(which) > 1 else str(which[0])
+        name = "".join(str(part) for part in (*which[:1], list(which[1:]) or ""))
         if name in names:
             return names.index(name)
     elif isinstance(which, int) and 0 <= which < len(names):
