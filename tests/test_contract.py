@@ -1,0 +1,96 @@
+"""Every flow of the package, and a user's plain function, keeps the one contract."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import pytest
+from contract import CHECKS, Subject, compilations
+from jaxtyping import Array
+
+import curlflow as cf
+
+P, N, M, STATES = 2, 4, 3, 3
+D1, D2 = [1.0, -1.0, 1.0], [1.0, 1.0, -1.0, -1.0]
+MASK = np.where(np.random.default_rng(0).random((N, M)) < 0.5, -1.0, 1.0)
+
+
+class DeepLoss(eqx.Module):
+    """The loss of a network of two tanh layers, which carries its data."""
+
+    inputs: Array
+    targets: Array
+
+    def __call__(self, parameters: dict[str, Array]) -> Array:
+        hidden = jnp.tanh(self.inputs @ parameters["in"].T)
+        return jnp.mean((self.targets - jnp.tanh(hidden @ parameters["out"].T)) ** 2)
+
+
+def normal(seed: int, *shape: int) -> Array:
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+
+
+def covariance(scale: float) -> Array:
+    return cf.ensembles.sample_covariance(jax.random.key(5), M=M, samples=7, standard_deviation=scale)
+
+
+def pendulum(t: Any, y: dict[str, Array], args: dict[str, Array]) -> dict[str, Array]:
+    """A user's own vector field over a dict, driven in time."""
+    pull = -args["gravity"] * jnp.sin(y["angle"]) + args["drive"] * jnp.cos(1.0 + t)
+    return {"angle": y["speed"], "speed": pull}
+
+
+def curl_flow(scale: float, C: Array | None = None) -> cf.CurlFlow:
+    return cf.CurlFlow(scale * normal(1, P, M), D1, D2, C)
+
+
+WEIGHTS = cf.Weights(normal(2, STATES, N, M), normal(3, STATES, P, N))
+
+SUBJECTS: dict[str, Subject] = {
+    "curl": Subject(lambda scale: (curl_flow(scale), None), WEIGHTS),
+    "curl-covariance": Subject(lambda scale: (curl_flow(scale, covariance(scale)), None), WEIGHTS),
+    "norm-constrained": Subject(lambda scale: (cf.NormConstrained(curl_flow(scale)), None), WEIGHTS),
+    "signed": Subject(
+        lambda scale: (
+            cf.SignedGradientFlow(
+                DeepLoss(scale * normal(6, 5, M), normal(7, 5, P)), {"in": MASK, "out": np.array(D2)}
+            ),
+            None,
+        ),
+        {"in": normal(8, STATES, N, M), "out": normal(9, STATES, P, N)},
+    ),
+    "toy": Subject(lambda scale: (cf.toy_flow(scale), None), normal(10, STATES, 2)),
+    "user": Subject(
+        lambda scale: (pendulum, {"gravity": jnp.asarray(scale), "drive": jnp.asarray(0.5)}),
+        {"angle": normal(11, STATES), "speed": normal(12, STATES)},
+    ),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+def test_contract(subject: Subject, check: Callable[[Subject], None]):
+    check(subject)
+
+
+def test_compilations_are_counted():
+    with compilations() as seen:
+        jax.jit(lambda x: 3 * x + 1)(2.0).block_until_ready()
+    assert seen
+
+
+@pytest.mark.parametrize("name", [name for name in SUBJECTS if name not in ("user",)])
+def test_gradient_flow_descends_its_loss(name: str):
+    system, _ = SUBJECTS[name].make(1.0)
+    flow, y = system.gradient_flow(), SUBJECTS[name].state(0)
+    assert type(flow) is type(system)
+    _, rate = jax.jvp(flow.loss, (y,), (flow(0.0, y, None),))
+    assert rate < 0
+    if name != "norm-constrained":  # there the velocity is the gradient's projection
+        expected = jtu.tree_map(jnp.negative, jax.grad(flow.loss)(y))
+        for leaf, slope in zip(jtu.tree_leaves(flow(0.0, y)), jtu.tree_leaves(expected), strict=True):
+            np.testing.assert_allclose(leaf, slope, rtol=1e-12, atol=1e-13)
