@@ -10,6 +10,7 @@ class Ending(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     FIXED_POINT = "reached a fixed point"
+    CYCLE = "reached a cycle"
     BLEW_UP = "blew up"
     STEP_LIMIT = "step limit reached"
     STEP_TOO_SMALL = "step size vanished"
@@ -47,7 +48,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether what was asked for was delivered: completed, or stopped where the caller asked for it."""
-        return self.ending in (Ending.COMPLETED, Ending.STOPPED, Ending.FIXED_POINT)
+        return self.ending in (Ending.COMPLETED, Ending.STOPPED, Ending.FIXED_POINT, Ending.CYCLE)
 
     def __str__(self) -> str:
         return f"{self.ending.value}: {self.message}"

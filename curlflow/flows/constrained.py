@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
@@ -54,6 +55,10 @@ class NormConstrained(eqx.Module):
         """The wrapped flow's velocity, with each layer's motion along itself taken out."""
         return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
 
+    def tangent(self, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any = None) -> PyTree[Array]:
+        """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf."""
+        return jtu.tree_map(_rate_on_sphere, *self._velocity_and_rate(t, y, V, args), y, V)
+
     @property
     def loss(self) -> Callable[[PyTree[Array]], Float[Array, ""]]:
         """The wrapped flow's loss; absent where the wrapped flow has none."""
@@ -77,6 +82,33 @@ class NormConstrained(eqx.Module):
                     f"Every layer of a norm-constrained flow must have a nonzero norm, but y{jtu.keystr(path)} is zero."
                 )
 
+    def _velocity_and_rate(self, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any) -> tuple[Any, Any]:
+        """The wrapped flow's velocity, and its Jacobian times the tangent vectors."""
+        if hasattr(self.flow, "tangent"):
+            return self.flow(t, y, args), self.flow.tangent(t, y, V, args)  # pyright: ignore[reportFunctionMemberAccess]
+        velocity, derivative = jax.linearize(lambda y: self.flow(t, y, args), y)
+        axes = jtu.tree_map(lambda layer: max(layer.ndim - 1, 0), y)
+        return velocity, jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
+
 
 def _tangent_to_sphere(velocity: Array, layer: Array) -> Array:
     return velocity - layer * (jnp.vdot(velocity, layer) / jnp.vdot(layer, layer))
+
+
+def _rate_on_sphere(velocity: Array, rate: Array, layer: Array, V: Array) -> Array:
+    """The derivative of `_tangent_to_sphere` along tangent vectors V of the layer; `rate` is the velocity's own."""
+    axis = max(layer.ndim - 1, 0)
+    others = [a for a in range(layer.ndim + 1) if a != axis]
+
+    def inner(a: Array, b: Array) -> Float[Array, " k"]:
+        """The inner product of a layer with every tangent vector."""
+        return jnp.tensordot(a, b, axes=(list(range(layer.ndim)), others))
+
+    def outer(factors: Float[Array, " k"], a: Array) -> Array:
+        """The layer times each of k factors, as tangent vectors."""
+        return jnp.expand_dims(a, axis) * (factors[:, None] if layer.ndim else factors)
+
+    square = jnp.vdot(layer, layer)
+    along = jnp.vdot(velocity, layer) / square
+    change = (inner(layer, rate) + inner(velocity, V) - 2 * along * inner(layer, V)) / square
+    return rate - along * V - outer(change, layer)

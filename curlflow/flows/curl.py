@@ -118,6 +118,19 @@ class CurlFlow(eqx.Module):
         EC = self._weighted_error(W)
         return Weights((W.W2.T @ EC) * self.d1, (EC @ W.W1.T) * self.d2)
 
+    def tangent(self, t: Any, W: Weights, V: Weights, args: Any = None) -> Weights:
+        """The Jacobian at the weights W times k tangent vectors at once.
+
+        In layer l the vectors stand along an axis of length k before the last one: V.W1 has shape (N, k, M) and V.W2 has
+        shape (P, k, N), which keeps every product with them contiguous in memory.
+        """
+        EC = self._weighted_error(W)
+        dE = -(jnp.einsum("pn,nkm->pkm", W.W2, V.W1) + jnp.einsum("pkn,nm->pkm", V.W2, W.W1))
+        dEC = dE if self.C is None else dE @ self.C
+        dW1 = jnp.einsum("pkn,pm->nkm", V.W2, EC) + jnp.einsum("pn,pkm->nkm", W.W2, dEC)
+        dW2 = jnp.einsum("pkm,nm->pkn", dEC, W.W1) + jnp.einsum("pm,nkm->pkn", EC, V.W1)
+        return Weights(dW1 * self.d1, dW2 * self.d2)
+
     def error(self, W: Weights) -> Float[Array, "outputs inputs"]:
         """The error map E = S − W2 W1, shape (P, M)."""
         return self.S - W.end_to_end

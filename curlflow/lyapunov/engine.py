@@ -1,0 +1,389 @@
+"""The engine: a state and its tangent block go forward together, with one QR factorisation per interval.
+
+The loop over steps is this package's own, on diffrax's solver interface, because three things decide speed and accuracy
+here: the step size survives every QR, the error of the tangent vectors is measured relative to their lengths, and an
+interval in which a column was lost is taken again in halves. Between two looks at the clock it is one compiled program.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from curlflow.lyapunov import tangent
+
+# The largest number of intervals computed between two looks at the clock.
+CHUNK = 512
+# Between two QRs a column may lose all of its length but this fraction to the columns before it. At the square root of the
+# rounding error the Cholesky factor of a frame's Gram matrix, and the orthogonality of its columns, are half lost.
+SMALLEST_FRACTION_LEFT = 1e-7
+# No interval is divided into more than 2^20 pieces.
+MOST_PIECES = 2**20
+# Frames larger than this leave the processor's first caches: there the stages are kept apart, so that none is recomputed.
+LARGEST_FUSED_FRAME = 20_000
+# State and frame of up to this many numbers go through the solver as one flat vector.
+LARGEST_PACKED = 4096
+
+RUNNING, BLOWN_UP, STEP_LIMIT, STEP_TOO_SMALL, COLUMN_LOST = range(5)
+
+
+class Problem(eqx.Module):
+    """What to compute and how. Numbers are arrays, so that new ones do not recompile; the rest is compiled in."""
+
+    system: Any
+    args: Any
+    t0: Float[Array, ""]
+    dt: Float[Array, ""]
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    blow_up: Float[Array, ""]
+    max_steps: Int[Array, ""]
+    solver: diffrax.AbstractSolver | None  # None for maps
+    with_divergence: bool
+    members: str | None  # None: one run; "states": an ensemble; "systems": one with a system for every member
+
+    def over_members(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` on every member of the ensemble, or itself where there is only one run."""
+        return fn if self.members is None else jax.vmap(fn, in_axes=-1, out_axes=-1)
+
+    def over_systems(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn(system, args, *rest)` on every member's own system, or on the one that all members share."""
+        if self.members is None:
+            return lambda *rest: fn(self.system, self.args, *rest)
+        if self.members == "states":
+            return jax.vmap(lambda *rest: fn(self.system, self.args, *rest), in_axes=-1, out_axes=-1)
+        arrays, rest_of_system = eqx.partition((self.system, self.args), eqx.is_array)
+
+        def member(arrays: Any, rest: tuple[Any, ...]) -> Any:
+            return fn(*eqx.combine(arrays, rest_of_system), *rest)
+
+        return lambda *rest: jax.vmap(member, in_axes=(0, -1), out_axes=-1)(arrays, rest)
+
+
+class State(eqx.Module):
+    """Everything that a run needs in order to go on. Members of an ensemble are the trailing axis of y, frame and escape."""
+
+    y: PyTree[Array]
+    frame: PyTree[Array]
+    step: Float[Array, ""]
+    interval: Int[Array, ""]
+    pieces: Int[Array, ""]
+    escape: Float[Array, "*members"]
+    status: Int[Array, ""]
+    time: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
+class Record(eqx.Module):
+    """What is written down at the end of every interval."""
+
+    log_growth: Float[Array, "intervals k *members"]
+    volume_growth: Float[Array, "intervals *members"]
+
+
+def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
+    """The state at the beginning of a run."""
+    member_axis = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
+    zero = jnp.zeros((), jnp.int64)
+    return State(
+        y,
+        frame,
+        step=jnp.asarray(problem.dt if problem.solver is None else _first_step(problem, y)),
+        interval=zero,
+        pieces=zero + 1,
+        escape=jnp.full(member_axis, jnp.inf),
+        status=zero,
+        time=problem.t0,
+        steps=zero,
+    )
+
+
+@eqx.filter_jit
+def run_chunk(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
+    """Go on for `count` intervals, at most CHUNK of them, or until the run ends early."""
+    k, members = record_shape(problem, state)
+    record = Record(jnp.zeros((CHUNK, k, *members)), jnp.zeros((CHUNK, *members)))
+    last = state.interval + count
+    first = state.interval
+
+    def goes_on(carry: tuple[State, Record]) -> Array:
+        return (carry[0].interval < last) & (carry[0].status == RUNNING)
+
+    def one_interval(carry: tuple[State, Record]) -> tuple[State, Record]:
+        state, record = carry
+        state, log_growth, volume_growth = _interval(problem, state)
+        row = state.interval - first
+        record = Record(
+            record.log_growth.at[row].set(log_growth), record.volume_growth.at[row].set(volume_growth)
+        )
+        done = jnp.where(state.status == RUNNING, 1, 0)
+        return eqx.tree_at(lambda s: s.interval, state, state.interval + done), record
+
+    return jax.lax.while_loop(goes_on, one_interval, (state, record))
+
+
+def record_shape(problem: Problem, state: State) -> tuple[int, tuple[int, ...]]:
+    """The number k of tangent vectors, and the number of members if there are any."""
+    lengths = jax.eval_shape(problem.over_members(tangent.column_squares), state.frame)
+    return lengths.shape[0], lengths.shape[1:]
+
+
+class _Interval(eqx.Module):
+    """Where the run stands within one interval: after `piece` of `pieces` equal parts of it."""
+
+    state: State
+    piece: Int[Array, ""]
+    log_growth: Float[Array, "k *members"]
+    volume_growth: Float[Array, "*members"]
+
+
+def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
+    """One interval dt, with a QR after each of its pieces; a piece in which a column was lost is halved and taken again."""
+    k, members = record_shape(problem, state)
+    zero = jnp.zeros((), jnp.int64)
+
+    def goes_on(now: _Interval) -> Array:
+        return (now.piece < now.state.pieces) & (now.state.status == RUNNING)
+
+    def one_piece(now: _Interval) -> _Interval:
+        before = now.state
+        begin, end = (_time(problem, before, now.piece + i) for i in (0, 1))
+        after, volume_growth = _advance(problem, before, begin, end)
+        frame, diagonal, left = problem.over_members(tangent.orthonormalise)(after.frame)
+        lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(problem, before)
+        lost = lost & (after.status == RUNNING)
+        after = eqx.tree_at(lambda s: s.frame, after, frame)
+        kept = _Interval(
+            after,
+            now.piece + 1,
+            now.log_growth + jnp.log(diagonal),
+            now.volume_growth + volume_growth,
+        )
+        pieces = jnp.where(before.pieces < MOST_PIECES, 2 * before.pieces, before.pieces)
+        status = jnp.where(before.pieces < MOST_PIECES, before.status, COLUMN_LOST)
+        halved = eqx.tree_at(
+            lambda now: (now.state.pieces, now.state.status, now.state.steps, now.piece),
+            now,
+            (pieces, status, after.steps, 2 * now.piece),
+        )
+        return _choose(lost, halved, kept)
+
+    begun = _Interval(state, zero, jnp.zeros((k, *members)), jnp.zeros(members))
+    done = jax.lax.while_loop(goes_on, one_piece, begun)
+    return done.state, done.log_growth, done.volume_growth
+
+
+def _time(problem: Problem, state: State, piece: Array) -> Array:
+    return problem.t0 + (state.interval + piece / state.pieces) * problem.dt
+
+
+def _can_halve(problem: Problem, state: State) -> Bool[Array, ""]:
+    """A flow's interval can always be halved; a map's only while it holds a whole number of steps twice over."""
+    if problem.solver is not None:
+        return jnp.asarray(True)
+    return (jnp.round(problem.dt).astype(jnp.int64) // state.pieces) % 2 == 0
+
+
+def _advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+    """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
+    return (_iterate if problem.solver is None else _integrate)(problem, state, begin, end)
+
+
+# ------------------------------------------------------------------------------------------------------------- maps
+
+
+def _iterate(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+    first, last = (jnp.round(t).astype(jnp.int64) for t in (begin, end))
+
+    def member_step(system: Any, args: Any, n: Array, y: Any, V: Any) -> tuple[Any, Any, Array]:
+        moves = largest(y) < problem.blow_up
+
+        def fn(y: Any) -> Any:
+            return system.step(n, y, args)
+
+        volume_growth = tangent.log_determinant(fn, y) if problem.with_divergence else jnp.zeros(())
+        new = (*tangent.push(fn, y, V), volume_growth)
+        old = (y, V, jnp.zeros(()))
+        return jtu.tree_map(lambda new, old: jnp.where(moves, new, old), new, old)
+
+    def goes_on(carry: Any) -> Array:
+        n, _, _, escape = carry
+        return (n < last) & jnp.any(escape == jnp.inf)
+
+    def one_step(carry: Any) -> Any:
+        n, (y, V), growth, escape = carry
+        many = problem.members is not None
+        counter = jnp.broadcast_to(n, escape.shape) if many else n
+        y, V, grown = problem.over_systems(member_step)(counter, y, V)
+        return n + 1, (y, V), growth + grown, _escape_times(problem, y, escape, n + 1.0)
+
+    begun = (first, (state.y, state.frame), jnp.zeros(state.escape.shape), state.escape)
+    n, (y, V), growth, escape = jax.lax.while_loop(goes_on, one_step, begun)
+    status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, RUNNING)
+    after = State(
+        y, V, state.step, state.interval, state.pieces, escape, status, n * 1.0, state.steps + n - first
+    )
+    return after, growth
+
+
+# ------------------------------------------------------------------------------------------------------------ flows
+
+
+class _Stepping(eqx.Module):
+    """Where the run stands between two steps of the solver."""
+
+    t: Float[Array, ""]
+    step: Float[Array, ""]
+    point: PyTree[Array]  # state, frame and growth of the log volume, packed
+    memory: Any  # the solver's
+    escape: Float[Array, "*members"]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+
+
+def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+    assert problem.solver is not None
+    pack, unpack = _packing(problem, state)
+    solver, term = problem.solver, diffrax.ODETerm(_field(problem, state, pack, unpack))
+    point = pack((state.y, state.frame, jnp.zeros(state.escape.shape)))
+    order = solver.error_order(term) or 1
+    smallest_step = 16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(begin), jnp.abs(end))
+
+    def goes_on(now: _Stepping) -> Array:
+        return (now.t < end) & (now.status == RUNNING)
+
+    def one_step(now: _Stepping) -> _Stepping:
+        # Equal steps to the end of the piece: the last one is never a crumb, and the step size survives the end.
+        count = jnp.ceil((end - now.t) / now.step)
+        step = (end - now.t) / count
+        t = jnp.where(count <= 1, end, now.t + step)
+        point, error, _, memory, result = solver.step(term, now.t, t, now.point, None, now.memory, False)
+        size = _error_size(problem, unpack(error), unpack(now.point), unpack(point))
+        size = jnp.where((result == diffrax.RESULTS.successful) & jnp.isfinite(size), size, jnp.inf)
+        accepted = size < 1
+        factor = jnp.clip(0.9 * size ** (-1 / order), 0.2, jnp.where(accepted, 10.0, 0.9))
+        t, point, memory = _choose(accepted, (t, point, memory), (now.t, now.point, now.memory))
+        escape = _escape_times(problem, unpack(point)[0], now.escape, t)
+        steps = now.steps + 1
+        status = jnp.where(step * factor < smallest_step, STEP_TOO_SMALL, RUNNING)
+        status = jnp.where(steps - state.steps >= problem.max_steps, STEP_LIMIT, status)
+        status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, status)
+        return _Stepping(t, step * factor, point, memory, escape, status, steps)
+
+    begun = _Stepping(
+        begin,
+        jnp.minimum(state.step, end - begin),
+        point,
+        solver.init(term, begin, end, point, None),
+        state.escape,
+        state.status,
+        state.steps,
+    )
+    done = jax.lax.while_loop(goes_on, one_step, begun)
+    y, V, growth = unpack(done.point)
+    # A run of short pieces must not forget the step size that it could take.
+    step = jnp.where(done.steps == state.steps + 1, jnp.maximum(done.step, state.step), done.step)
+    after = State(y, V, step, state.interval, state.pieces, done.escape, done.status, done.t, done.steps)
+    return after, growth
+
+
+def _packing(problem: Problem, state: State) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How state, frame and volume become the solver's state, and back.
+
+    A small system is one flat vector: arrays of a few numbers each cost a kernel apiece. A large one stays as it is.
+    """
+    point = (state.y, state.frame, jnp.zeros(state.escape.shape))
+    if tangent.size(point) > LARGEST_PACKED * max(state.escape.size, 1):
+        return lambda point: point, lambda point: point
+    member = point if problem.members is None else jtu.tree_map(lambda leaf: leaf[..., 0], point)
+    unravel = ravel_pytree(member)[1]
+    return problem.over_members(lambda point: ravel_pytree(point)[0]), problem.over_members(unravel)
+
+
+def _choose(condition: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    """One of two values: element by element where they are small, because a branch costs more."""
+    if tangent.size(new) <= LARGEST_PACKED:
+        return jtu.tree_map(lambda new, old: jnp.where(condition, new, old), new, old)
+    return jax.lax.cond(condition, lambda: new, lambda: old)
+
+
+def _field(
+    problem: Problem, state: State, pack: Callable[..., Any], unpack: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The vector field of state, frame and volume together; members that escaped are held still."""
+    separate_stages = tangent.size(state.frame) > LARGEST_FUSED_FRAME
+
+    def member_field(system: Any, args: Any, t: Array, y: Any, V: Any) -> tuple[Any, Any, Array]:
+        rate, frame_rate = tangent.push_flow(system, t, y, V, args)
+        growth = _divergence(system, t, y, args) if problem.with_divergence else jnp.zeros(())
+        rates = (rate, frame_rate, growth)
+        if problem.members is None:
+            return rates
+        moves = largest(y) < problem.blow_up
+        return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), rates)
+
+    def field(t: Array, point: Any, _: Any) -> Any:
+        y, V, growth = unpack(point)
+        times = t if problem.members is None else jnp.broadcast_to(t, growth.shape)
+        rates = pack(problem.over_systems(member_field)(times, y, V))
+        return jax.lax.optimization_barrier(rates) if separate_stages else rates
+
+    return field
+
+
+def _divergence(system: Any, t: Array, y: Any, args: Any) -> Float[Array, ""]:
+    if hasattr(system, "divergence"):
+        return system.divergence(t, y, args)
+    return tangent.trace(lambda state: system(t, state, args), y)
+
+
+def _error_size(problem: Problem, error: Any, before: Any, after: Any) -> Float[Array, ""]:
+    """The largest of the errors of state, tangent vectors and volume in units of the tolerance, over all members."""
+
+    def member_size(error: Any, before: Any, after: Any) -> Array:
+        (y_error, V_error, q_error), (y0, _, _), (y1, V1, _) = error, before, after
+        sizes = [_state_error(problem, y_error, y0, y1)]
+        relative = tangent.column_squares(V_error) / tangent.column_squares(V1)
+        sizes.append(jnp.sqrt(jnp.max(relative)) / problem.rtol)
+        if problem.with_divergence:
+            sizes.append(jnp.abs(q_error) / problem.rtol)
+        return jnp.stack(sizes).max()
+
+    return jnp.max(problem.over_members(member_size)(error, before, after))
+
+
+def _state_error(problem: Problem, error: Any, y0: Any, y1: Any) -> Float[Array, ""]:
+    def squares(error: Array, y0: Array, y1: Array) -> Array:
+        scale = problem.atol + problem.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
+        return jnp.sum((error / scale) ** 2)
+
+    total = sum(jtu.tree_leaves(jtu.tree_map(squares, error, y0, y1)), jnp.zeros(()))
+    return jnp.sqrt(total / tangent.size(y0))
+
+
+def _escape_times(problem: Problem, y: Any, escape: Array, t: Array) -> Float[Array, "*members"]:
+    """When each member's largest entry passed the limit: infinity for those that are still inside."""
+    inside = problem.over_members(largest)(y) < problem.blow_up
+    return jnp.where((escape == jnp.inf) & ~inside, t, escape)
+
+
+def _first_step(problem: Problem, y: PyTree[Array]) -> Float[Array, ""]:
+    """A hundredth of the time in which the state would double at its present speed: the controller does the rest."""
+
+    def member_step(system: Any, args: Any, t: Array, y: Any) -> Array:
+        return 0.01 * (largest(y) + problem.atol) / (largest(system(t, y, args)) + 1e-300)
+
+    members = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
+    steps = problem.over_systems(member_step)(jnp.broadcast_to(problem.t0, members), y)
+    return jnp.minimum(jnp.min(steps), problem.dt)
+
+
+def largest(y: PyTree[Array]) -> Float[Array, ""]:
+    """The largest magnitude of any entry of the pytree."""
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()

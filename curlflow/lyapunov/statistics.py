@@ -1,0 +1,75 @@
+"""Error bars of time averages, and the numbers derived from a spectrum."""
+
+import numpy as np
+from jaxtyping import Float
+
+# The variance of block averages is measured for these numbers of blocks.
+BLOCK_COUNTS = (64, 48, 32, 24, 16, 12, 8)
+FEWEST_INTERVALS = 4
+
+
+def standard_error(series: Float[np.ndarray, "times k"]) -> Float[np.ndarray, " k"]:
+    r"""The standard error of the mean of a correlated series.
+
+    The mean over b values has the variance V(b)/b, where V(b) → D + c/b once b exceeds the correlation time: D is the
+    diffusion constant of the running sum, and c collects what the sum's ends contribute. Both are fitted to the variances
+    of block averages, and the mean over the whole series has the variance (D + c/m)/m. The term c matters: the local
+    exponents of a direction along the flow are differences of a bounded function (D = 0), so that their mean converges
+    like 1/T, while a single block size would promise the slower 1/√T.
+
+    Returns
+    -------
+    Array
+        Infinity where the series has fewer than four values; 0 where it is constant, or infinite from one time on.
+    """
+    m, k = series.shape
+    if m < FEWEST_INTERVALS:
+        return np.full(k, np.inf)
+    finite = np.isfinite(series).all(axis=0)
+    counts = [count for count in BLOCK_COUNTS if m >= 2 * count] or [m // 2, 2]
+    lengths = np.array([m // count for count in counts])
+    scaled = np.array([_block_variance(np.where(finite, series, 0.0), b) * b for b in lengths])
+    # The relative error of a variance from B blocks is √(2/B); overlapping ones do a little better.
+    return np.sqrt(np.array([_extrapolate(lengths, column, m) for column in scaled.T]) / m)
+
+
+def _block_variance(series: np.ndarray, length: int) -> np.ndarray:
+    """The unbiased variance of the averages over overlapping blocks of `length` values."""
+    m = len(series)
+    sums = np.concatenate([np.zeros((1, series.shape[1])), np.cumsum(series - series.mean(axis=0), axis=0)])
+    averages = (sums[length:] - sums[:-length]) / length
+    # Blocks scatter around the sample's own mean, which follows them: (1 − b/m) of the scatter is left.
+    return np.mean(averages**2, axis=0) / (1 - length / m)
+
+
+def _extrapolate(lengths: np.ndarray, scaled: np.ndarray, m: int) -> float:
+    """V(m) from the fit V(b) = D + c/b with D ≥ 0, weighted by the number of blocks."""
+    weights = np.sqrt(m / lengths) / np.maximum(scaled, 1e-300)
+    design = np.stack([np.ones(len(lengths)), 1 / lengths], axis=1)
+    (D, c), *_ = np.linalg.lstsq(design * weights[:, None], scaled * weights, rcond=None)
+    if D < 0:
+        D, c = 0.0, np.average(scaled * lengths, weights=m / lengths)
+    return max(D + c / m, 0.0)
+
+
+def is_stationary(series: Float[np.ndarray, "times k"], stderr: Float[np.ndarray, " k"]) -> np.ndarray:
+    """Whether the averages over the two halves of a series agree within what its standard error allows.
+
+    The halves' difference has a standard deviation of twice the whole's; three of them are allowed.
+    """
+    half = len(series) // 2
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(series[:half].mean(axis=0) - series[half:].mean(axis=0))
+    scale = np.abs(series).mean(axis=0)
+    return ~(difference > 6 * stderr + 1e-9 * scale + 1e-12)
+
+
+def kaplan_yorke(exponents: Float[np.ndarray, " k"], n: int) -> float | None:
+    """The Kaplan–Yorke dimension of descending exponents; None where more of the n exponents are needed to tell."""
+    sums = np.cumsum(exponents)
+    below = np.flatnonzero(sums < 0)
+    if not len(below):
+        return float(n) if len(exponents) == n else None
+    j = int(below[0])
+    previous = sums[j - 1] if j else 0.0
+    return float(j + previous / abs(exponents[j]))
