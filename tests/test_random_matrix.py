@@ -1,13 +1,15 @@
 """The limiting law against exact special cases, sampled networks, and itself by another route."""
 
+from itertools import pairwise
 from math import inf
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from curlflow.random_matrix import (
@@ -77,9 +79,17 @@ def test_density_and_atoms_have_the_exact_mass_mean_and_variance(law):
     assert integral(law, lambda x: (x - mean) ** 2) == pytest.approx(variance, abs=1e-11)
 
 
-@given(ratios, fractions, fractions, variance_ratios)
-def test_mass_is_one_everywhere(c, alpha_h, alpha_r, kappa):
-    assert integral((c, alpha_h, alpha_r, kappa), np.ones_like) == pytest.approx(1, abs=1e-6)
+@given(st.integers(1, 200), st.integers(0, 20), st.integers(0, 20), variance_ratios)
+@example(20, 0, 10, 1.0)  # a divergence inside the band
+@example(60, 15, 15, 1.0)  # a cusp
+def test_mass_is_one_everywhere(twentieths_of_c, twentieths_hidden, twentieths_readout, kappa):
+    law = (twentieths_of_c / 20, twentieths_hidden / 20, twentieths_readout / 20, kappa)
+    density = jax.jit(spectral_density)
+    mass = np.sum(spectral_atoms(*law).masses)
+    for left, right in np.asarray(spectral_edges(*law)).reshape(-1, 2):
+        cuts = [left, *(x for x in (-kappa, kappa) if left < x < right), right]
+        mass += sum(quad(density, *ends, args=law, limit=500)[0] for ends in pairwise(cuts))
+    assert mass == pytest.approx(1, abs=1e-6)
 
 
 @given(ratios, variance_ratios, st.floats(0.001, 0.999))
@@ -257,7 +267,9 @@ def test_readout_boundary_is_the_closed_curve(w):
 def test_boundaries_have_their_exact_ends(kappa):
     hidden = stability_boundary(alpha_h=[0.0, 1.0], kappa=kappa)
     np.testing.assert_allclose(hidden, [2 / (1 + 2 * kappa), 1 / (1 + np.sqrt(kappa)) ** 2], rtol=1e-14)
-    np.testing.assert_allclose(stability_boundary(alpha_h=1e-14, kappa=kappa), hidden[0], rtol=1e-6)
+    for few in (1e-14, 1e-30, 1e-140):
+        assert stability_boundary(alpha_h=few, kappa=kappa) == pytest.approx(float(hidden[0]), rel=1e-6)
+        assert instability_window(few, 0.0, kappa).lower == pytest.approx(float(hidden[0]), rel=1e-6)
     readout = stability_boundary(alpha_r=[0.0, 0.5, 0.8], kappa=kappa)
     few = 1 / (2 * (1 - kappa)) if kappa < 1 else inf
     np.testing.assert_allclose(readout, [few, 0, 0], rtol=1e-14)

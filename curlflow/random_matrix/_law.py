@@ -15,6 +15,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+# A fraction which stands for a finite number of units. Arithmetic with its square root and its square works;
+# anything smaller counts as no unit at all.
+SMALLEST_FRACTION = 1e-150
+
 
 class SpectralMap(eqx.Module):
     """The map x(z) = z + shift + Σ_j residue_j/(z − pole_j), with the poles along the last axis.

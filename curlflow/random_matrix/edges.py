@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike
 
 from curlflow import _checks
 from curlflow.random_matrix._arguments import law_arguments, not_exactly_one
-from curlflow.random_matrix._law import SpectralMap, readout_spike, spectral_map
+from curlflow.random_matrix._law import SMALLEST_FRACTION, SpectralMap, readout_spike, spectral_map
 from curlflow.random_matrix._roots import falling_root
 
 
@@ -228,7 +228,7 @@ def left_end(c: Array, alpha_h: Array, alpha_r: Array, kappa: Array) -> Array:
     """The smallest point of the spectrum, atoms included. One law at a time."""
     x = spectral_map(c, alpha_h, alpha_r, kappa)
     # x(±κ) = ±κ: beyond the smallest eigenvalue of κ D1, the critical point belongs to a band to the right of an atom.
-    return x(jnp.minimum(left_critical_point(x), jnp.where(alpha_h > 0, -kappa, kappa)))
+    return x(jnp.minimum(left_critical_point(x), jnp.where(alpha_h >= SMALLEST_FRACTION, -kappa, kappa)))
 
 
 def _right_critical_point(x: SpectralMap) -> Array:

@@ -15,13 +15,9 @@ from curlflow.random_matrix._arguments import (
     positive_array,
     require_broadcastable,
 )
-from curlflow.random_matrix._law import SpectralMap, readout_spike, spectral_map
+from curlflow.random_matrix._law import SMALLEST_FRACTION, SpectralMap, readout_spike, spectral_map
 from curlflow.random_matrix._roots import falling_root
 from curlflow.random_matrix.edges import left_end
-
-# A fraction which stands for a finite number of units: as small as arithmetic with its square root allows.
-SMALLEST_FRACTION = 1e-200
-
 
 class InstabilityWindow(NamedTuple):
     """The ratios c = M/N at which the solution manifold is unstable: lower < c < upper.
@@ -311,7 +307,7 @@ def _window(
         unit = spectral_map(jnp.ones(()), alpha_h, alpha_r, kappa)
         wall = unit.walls()[0]
         end = jnp.minimum(wall, 0.0)
-        end = jnp.where((alpha_h > 0) | some_hidden, jnp.minimum(end, -kappa), end)
+        end = jnp.where((alpha_h >= SMALLEST_FRACTION) | some_hidden, jnp.minimum(end, -kappa), end)
         if some_readout:
             end = jnp.minimum(end, readout_spike(alpha_h, kappa))
         # With wall > 0 the end is z = 0 (unless there are hidden flips), where z + ρ/c > 0 as soon as ρ > 0.
@@ -337,10 +333,11 @@ def _lower_end(unit: SpectralMap, wall: Array, end: Array, remote: Array) -> Arr
         jnp.minimum(wall, end) - reach,
         jnp.where(inside, end, wall),
     )
-    # Where ρ/(−z) is largest, it equals −ρ′.
-    largest = jnp.where(
-        at_end, unit.correction(end) / jnp.where(at_end, -end, 1.0), -unit.correction_slope(z)
-    )
+    z = jnp.where(at_end, end, z)
+    # Where ρ/(−z) is largest it equals −ρ′: better where z may tend to 0, worse where it may tend to a wall.
+    away_from_zero = end < 0
+    quotient = unit.correction(z) / jnp.where(away_from_zero, -z, 1.0)
+    largest = jnp.where(away_from_zero, quotient, -unit.correction_slope(z))
     return jnp.where(positive, largest, 0.0)
 
 
