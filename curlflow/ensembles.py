@@ -134,7 +134,7 @@ def sign_pattern(
     _checks.require_float64()
     n = _checks.positive_integer("n", n)
     flipped = _flipped_count(n, fraction, count)
-    signs = jnp.ones(n).at[:flipped].set(-1.0)
+    signs = jnp.asarray(np.where(np.arange(n) < flipped, -1.0, 1.0))
     return signs if key is None else jax.random.permutation(_checks.random_key("key", key), signs)
 
 

@@ -153,6 +153,7 @@ class ToyFlow(eqx.Module):
         a = self.d1 * self.d2 * self.conserved(w) / 2
         return jnp.array([[a, self.d1 * self.s], [self.d2 * self.s, -a]])
 
+    @eqx.filter_jit
     def _solution_on_circle(self, t: Array, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
         A = self._direction_generator(w0)
         kappa_squared = -jnp.linalg.det(A)
@@ -167,6 +168,7 @@ class ToyFlow(eqx.Module):
         length = jnp.hypot(z[..., :1], z[..., 1:])
         return jnp.hypot(*w0) * z / jnp.where(length > 0, length, 1.0)
 
+    @eqx.filter_jit
     def _solution_on_hyperbola(self, t: Array, w0: Float[Array, "2"]) -> Float[Array, "*times 2"]:
         A = self._direction_generator(w0)
         kappa = jnp.hypot(*A[0])
@@ -180,6 +182,7 @@ class ToyFlow(eqx.Module):
         straight = w0 / jnp.sqrt(1 + self.d1 * t * jnp.vdot(w0, w0))
         return jnp.where(turns, z / jnp.sqrt(g), straight)
 
+    @eqx.filter_jit
     def _settling_on_circle(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
         p, radius_squared = w0[0] * w0[1], jnp.vdot(w0, w0)
         kappa_squared = -jnp.linalg.det(self._direction_generator(w0))
@@ -219,6 +222,7 @@ class ToyFlow(eqx.Module):
         end = 1 / (half_sum + jnp.sqrt(jnp.maximum(half_sum**2 - 1, 0.0)))
         return jnp.log(start / end) / (2 * kappa)
 
+    @eqx.filter_jit
     def _settling_on_hyperbola(self, w0: Float[Array, "2"], error: Float[Array, ""]) -> Float[Array, ""]:
         q, start = self.conserved(w0), w0[0] * w0[1]
         end = self.s - jnp.sign(self.s - start) * error
