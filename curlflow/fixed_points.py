@@ -1,6 +1,5 @@
 """Fixed points: finding them, and saying honestly what they are."""
 
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +15,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
 
 from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow._states import take
 from curlflow.linearize import flat_field
 
 EPS = float(np.finfo(np.float64).eps)
@@ -258,9 +259,7 @@ def find_fixed_points(
     ends = _descend(
         system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
     )
-    found = [
-        _classified(system, jax.tree.map(operator.itemgetter(i), ends), t, args) for i in range(n_starts)
-    ]
+    found = [_classified(system, take(ends, i), t, args) for i in range(n_starts)]
     converged = [point for point in found if point is not None]
     inside = [point for point in converged if box is None or _inside(point.point, box)]
     distinct = sorted(_distinct(inside), key=lambda point: (point.n_manifold, point.n_unstable))
@@ -396,7 +395,7 @@ def _draw(box: tuple[PyTree[Array], PyTree[Array]], starts: int, key: PRNGKeyArr
     return jax.vmap(unravel)(jax.random.uniform(key, (starts, low.size), jnp.float64, low, high))
 
 
-@eqx.filter_jit
+@compiled
 def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_steps: int) -> PyTree[Array]:
     solver = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-14)
 
@@ -436,9 +435,9 @@ def _inside(y: PyTree[Array], box: tuple[PyTree[Array], PyTree[Array]]) -> bool:
 
 def _distinct(points: list[FixedPoint]) -> list[FixedPoint]:
     """One of each set of points that coincide to a millionth of the spread of all of them."""
-    states = np.array([np.asarray(ravel_pytree(point.point)[0]) for point in points])
-    if not len(points):
+    if not points:
         return []
+    states = np.stack([np.asarray(ravel_pytree(point.point)[0]) for point in points])
     spread = max(np.ptp(states, axis=0).max(), np.abs(states).max())
     kept: list[int] = []
     for i, state in enumerate(states):

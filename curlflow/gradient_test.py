@@ -1,14 +1,13 @@
 """Tests whether a flow is a gradient flow: in the Euclidean metric, or in a constant diagonal one."""
 
-import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from curlflow import _checks
+from curlflow._states import take
 from curlflow.linearize import jacobian
 
 
@@ -125,7 +124,7 @@ def is_gradient(
 def _points(ys: PyTree[ArrayLike]) -> list[PyTree[Array]]:
     ys = _checks.state_pytree("ys", ys)
     count = _checks.leading_axis("ys", ys, "points")
-    return [jax.tree.map(operator.itemgetter(i), ys) for i in range(count)]
+    return [take(ys, i) for i in range(count)]
 
 
 def _asymmetry(Js: Float[np.ndarray, "points state state"]) -> float:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._compile import compiled
 from curlflow.outcome import Ending, Outcome
 from curlflow.solvers import Dopri8, Tsit5
 from curlflow.trajectory import Trajectory
@@ -178,7 +179,7 @@ class _Problem(eqx.Module):
         return distance <= self.atol + self.rtol * _largest(y)
 
 
-@eqx.filter_jit
+@compiled
 def _solve(problem: _Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution:
     if problem.is_batch:
         term, y0, norm, event = (
@@ -468,9 +469,13 @@ def _check_start(system: Any, t0: float, y0: PyTree[Array], args: Any, batch: bo
     first = jtu.tree_map(lambda leaf: leaf[0], y0) if batch else y0
     _checks.require_state(system, first)
     _checks.require_same_structure(system, first, args, t0)
-    members = jax.vmap(lambda y: system(_array(t0), y, args))(y0) if batch else system(_array(t0), y0, args)
-    for path, leaf in jtu.tree_leaves_with_path(members):
+    for path, leaf in jtu.tree_leaves_with_path(_velocity(system, _array(t0), y0, args, batch)):
         _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
+
+
+@eqx.filter_jit
+def _velocity(system: Any, t: Array, y0: PyTree[Array], args: Any, batch: bool) -> PyTree[Array]:
+    return jax.vmap(lambda y: system(t, y, args))(y0) if batch else system(t, y0, args)
 
 
 def _check_verdict(stop: Callable[..., Any], t0: float, y0: PyTree[Array], args: Any) -> None:

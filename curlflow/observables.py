@@ -2,19 +2,20 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import ArrayLike, PyTree
 from scipy.optimize import brentq
 
 from curlflow import _checks
+from curlflow._states import flatten_states
 from curlflow.integrate import integrate
 from curlflow.trajectory import Trajectory
 
 # The orbit is looked at this often for returns: oscillations faster than t_max over half of it would be missed.
 SECTION_SAMPLES = 16385
+DENSE_STEPS = 16384
 
 
 def return_time(
@@ -71,7 +72,7 @@ def return_time(
     if not np.any(velocity):
         raise ValueError("`y0` must not be a fixed point, but the velocity there is zero.")
     orbit = integrate(
-        system, y0, t0 + t_max, t0=t0, args=args, rtol=rtol, atol=atol, dense=True, max_steps=16384
+        system, y0, t0 + t_max, t0=t0, args=args, rtol=rtol, atol=atol, dense=True, max_steps=DENSE_STEPS
     )
     height = _SectionHeight(orbit, start, velocity)
     times = np.linspace(orbit.ts[0], orbit.ts[-1], SECTION_SAMPLES)
@@ -141,9 +142,4 @@ class _SectionHeight:
         return float(self.many(np.array([t]))[0])
 
     def many(self, times: np.ndarray) -> np.ndarray:
-        states = jax.vmap(_flatten)(self._orbit(jnp.asarray(times)))
-        return (np.asarray(states) - self._start) @ self._velocity
-
-
-def _flatten(y: PyTree[Array]) -> Array:
-    return ravel_pytree(y)[0]
+        return (flatten_states(self._orbit(times)) - self._start) @ self._velocity

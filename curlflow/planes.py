@@ -17,6 +17,8 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from scipy.spatial import KDTree
 
 from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow._states import flatten_states, take
 from curlflow.fixed_points import FixedPoint, Kind, find_fixed_points
 from curlflow.integrate import integrate
 from curlflow.linearize import spectrum
@@ -52,13 +54,18 @@ class Plane(eqx.Module):
 
     def embed(self, points: ArrayLike) -> PyTree[Array]:
         """The states at plane coordinates `points` of shape (points, 2): a pytree with a leading axis of points."""
-        origin, unravel = ravel_pytree(self.origin)
-        return jax.vmap(unravel)(origin + jnp.asarray(points, jnp.float64) @ self.axes)
+        return _embed(self, jnp.asarray(points, jnp.float64))
 
     def project(self, ys: PyTree[ArrayLike]) -> Float[np.ndarray, "points 2"]:
         """Plane coordinates of the states `ys`, which have a leading axis of points: their shadow on the plane."""
-        states = jax.vmap(lambda y: ravel_pytree(y)[0])(ys)
-        return np.asarray((states - ravel_pytree(self.origin)[0]) @ self.axes.T)
+        origin = np.asarray(ravel_pytree(self.origin)[0])
+        return (flatten_states(ys) - origin) @ np.asarray(self.axes).T
+
+
+@eqx.filter_jit
+def _embed(plane: Plane, points: Array) -> PyTree[Array]:
+    origin, unravel = ravel_pytree(plane.origin)
+    return jax.vmap(unravel)(origin + points @ plane.axes)
 
 
 def coordinate_plane(
@@ -193,7 +200,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
         raise ValueError(
             "`trajectory` must have one initial condition, but is a batch: take trajectory.member(i)."
         )
-    states = np.asarray(jax.vmap(lambda y: ravel_pytree(y)[0])(trajectory.ys))
+    states = flatten_states(trajectory.ys)
     mean = states.mean(0)
     _, sizes, directions = np.linalg.svd(states - mean, full_matrices=False)
     if len(sizes) < 2 or sizes[1] <= 1e-12 * sizes[0]:
@@ -312,14 +319,12 @@ def survey(
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     states = plane.embed(grid)
-    first = jax.tree.map(lambda leaf: leaf[0], states)
+    first = take(states, 0)
     _checks.require_state(system, first)
     _checks.require_same_structure(system, first, args, t)
     velocity, speed = _velocity_on_plane(system, states, plane.axes, _time(t), args)
     outside = np.sqrt(np.clip(1 - (velocity**2).sum(1) / np.where(speed > 0, speed, 1.0) ** 2, 0.0, 1.0))
-    loss = (
-        np.asarray(jax.vmap(system.loss)(states)).reshape(resolution, -1) if hasattr(system, "loss") else None
-    )
+    loss = np.asarray(_loss(system, states)).reshape(resolution, -1) if hasattr(system, "loss") else None
     fixed_points, curves, separatrices = (), (), ()
     if plane.is_whole_space:
         window = _Window(system, plane, np.array([xlim, ylim]), t, args)
@@ -363,13 +368,18 @@ class _Window:
         return np.all((points >= self.box[:, 0]) & (points <= self.box[:, 1]), axis=-1)
 
 
-@eqx.filter_jit
+@compiled
 def _velocity_on_plane(
     system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """In-plane velocity (points, 2) and full speed (points,) at every state."""
     flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
     return flat @ axes.T, jnp.linalg.norm(flat, axis=1)  # pyright: ignore[reportReturnType]
+
+
+@eqx.filter_jit
+def _loss(system: Any, states: PyTree[Array]) -> Float[Array, " points"]:
+    return jax.vmap(system.loss)(states)
 
 
 def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurve, ...]]:
@@ -410,12 +420,12 @@ def _trace_curve(window: _Window, start: Float[np.ndarray, " 2"]) -> FixedCurve:
     return FixedCurve(np.concatenate([behind[::-1], ahead]), np.concatenate([behind_rate[::-1], ahead_rate]))
 
 
-@eqx.filter_jit
+@compiled
 def _walk(system: Any, plane: Plane, start: Array, step: Array, t: Array, args: Any) -> tuple[Array, Array]:
     """Points at equal steps along a curve of fixed points, and the eigenvalue across it: the trace, as the other is 0."""
 
     def field(point: Array) -> Array:
-        state = jax.tree.map(lambda leaf: leaf[0], plane.embed(point[None]))
+        state = take(plane.embed(point[None]), 0)
         return plane.axes @ ravel_pytree(system(t, state, args))[0]
 
     def onto_curve(point: Array) -> tuple[Array, Array]:
@@ -482,7 +492,7 @@ def _orbit(window: _Window, start: np.ndarray, direction: float) -> Float[np.nda
     length = 4 * window.diagonal
     orbit = integrate(
         _UnitSpeed(window.system, _time(window.t)),
-        jax.tree.map(lambda leaf: leaf[0], window.plane.embed(start[None])),
+        take(window.plane.embed(start[None]), 0),
         direction * length,
         ts=direction * np.linspace(0.0, length, 4001),
         args=window.args,

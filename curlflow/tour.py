@@ -18,7 +18,7 @@ from curlflow.flows.toy import ToyFlow, toy_flow
 from curlflow.integrate import integrate
 from curlflow.linearize import divergence, spectrum
 from curlflow.lyapunov import lyapunov_spectrum
-from curlflow.observables import return_time, settling_time
+from curlflow.observables import DENSE_STEPS, return_time, settling_time
 from curlflow.outcome import Outcome
 from curlflow.planes import eigenplane
 from curlflow.plot import compare_portraits, phase_portrait, plot_loss, save_figure
@@ -68,9 +68,7 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
     announce("Integrating gradient flow and curl flow of the two-neuron model from the same start")
     start = jnp.array([-1.6, 1.5])
     orbits = {
-        name: integrate(
-            moved, start, 12.0, ts=np.linspace(0.0, 12.0, 2401), dense=True, rtol=1e-11, atol=1e-13
-        )
+        name: integrate(moved, start, 12.0, dense=True, max_steps=DENSE_STEPS, rtol=1e-11, atol=1e-13)
         for name, moved in {"gradient flow": flow.gradient_flow(), "curl flow": flow}.items()
     }
     rows = _orbit_rows(orbits)
@@ -171,15 +169,18 @@ def _lyapunov_rows(flow: ToyFlow) -> list[Row]:
 
 def _blow_up_row() -> Row:
     """Both rules flipped is gradient ascent: with p = w1 w2 and h = w1² − w2² constant, ṗ = −√(h² + 4p²) (1 − p)."""
-    flow = CurlFlow(S=[1.0], d1=[-1], d2=[-1])
-    ended = integrate(flow, Weights(W1=[[2.0]], W2=[[1.0]]), 10.0, rtol=1e-10, atol=1e-12)
+    start = jnp.array([2.0, 1.0])
+    ended = integrate(
+        toy_flow(s=1.0, flip="both"), start, 10.0, dense=True, max_steps=DENSE_STEPS, rtol=1e-11, atol=1e-13
+    )
     escape = quad(lambda p: 1 / (np.hypot(3.0, 2 * p) * (p - 1)), 2.0, np.inf, epsabs=1e-13, epsrel=1e-12)[0]
     assert isinstance(ended.outcome, Outcome)
     return Row(f"both layers flipped: {ended.outcome.ending} at t =", ended.outcome.time or 0.0, escape)
 
 
 def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> None:
-    closed = integrate(flow, jnp.array([0.7, 0.0]), float(flow.period(jnp.array([0.7, 0.0]))))
+    inside = jnp.array([0.7, 0.0])
+    closed = integrate(flow, inside, float(flow.period(inside)), dense=True, max_steps=DENSE_STEPS)
     panels = compare_portraits(
         {"a  gradient flow": flow.gradient_flow(), "b  curl flow": flow},
         (-2.5, 2.5),

@@ -157,8 +157,13 @@ class Trajectory:
             raise ValueError(
                 f"`system` must have a method `{method}`, but {type(self.system).__name__} has none."
             )
-        evaluate = jax.vmap(getattr(self.system, method))
-        return jax.vmap(evaluate)(self.ys) if self.is_batch else evaluate(self.ys)
+        return _evaluate_along(self.system, method, self.ys, self.is_batch)
+
+
+@eqx.filter_jit
+def _evaluate_along(system: Any, method: str, ys: PyTree[Array], is_batch: bool) -> Array:
+    evaluate = jax.vmap(getattr(system, method))
+    return jax.vmap(evaluate)(ys) if is_batch else evaluate(ys)
 
 
 @eqx.filter_jit

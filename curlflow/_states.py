@@ -1,0 +1,17 @@
+"""Stacks of states: pytrees whose leaves share a leading axis."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+
+def flatten_states(ys: PyTree[Array]) -> Float[np.ndarray, "states numbers"]:
+    """The states as rows, each flattened in pytree order."""
+    return np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(ys)], axis=1)
+
+
+def take(ys: PyTree[Array], index: Any) -> PyTree[Array]:
+    """The state or states at `index`."""
+    return jax.tree.map(lambda leaf: leaf[index], ys)
