@@ -117,9 +117,9 @@ def _toy_rows(flow: ToyFlow) -> list[Row]:
         ),
         Row("toy model, origin under curl flow", _describe(classify(flow, origin)), "centre"),
         Row("  its frequency |Im λ|", abs(classify(flow, origin).eigenvalues[0].imag), 1.0),
-        Row("toy model, solution (0.5, 2)", _describe(attracting), "stable node on a 1-manifold"),
+        Row("toy model, solution (0.5, 2)", _describe(attracting), "stable node, on a manifold"),
         Row("  eigenvalue across the manifold", attracting.eigenvalues[-1].real, 0.5**2 - 2.0**2),
-        Row("toy model, solution (2, 0.5)", _describe(repelling), "unstable node on a 1-manifold"),
+        Row("toy model, solution (2, 0.5)", _describe(repelling), "unstable node, on a manifold"),
         Row("  eigenvalue across the manifold", repelling.eigenvalues[0].real, 2.0**2 - 0.5**2),
     ]
     for radius in (0.5, 1.0, 1.4):
@@ -213,7 +213,7 @@ def _save(ax: Any, path: Path) -> None:
 
 
 def _describe(point: FixedPoint) -> str:
-    return f"{point.kind.value} on a {point.n_manifold}-manifold" if point.n_manifold else point.kind.value
+    return f"{point.kind.value}, on a manifold" if point.n_manifold else point.kind.value
 
 
 def _leading_across(point: FixedPoint) -> float:

@@ -234,7 +234,7 @@ class ToyFlow(eqx.Module):
         return jnp.where(self.d1 > 0, settled, jnp.inf)
 
 
-def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "readout") -> ToyFlow:
+def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden", "both"] | None = "readout") -> ToyFlow:
     """The two-neuron toy model: one input, one hidden unit, one output.
 
     Parameters
@@ -243,7 +243,8 @@ def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "rea
         The teacher's end-to-end weight.
     flip
         Which layer learns with the wrong sign: "readout" (d2 = −1, the paper's Eq. 8), "hidden" (d1 = −1, the same orbits
-        run backwards), or None (gradient flow, Eq. 7).
+        run backwards), "both" (gradient flow run backwards, which escapes to infinity in finite time), or None (gradient
+        flow, Eq. 7).
 
     Returns
     -------
@@ -253,7 +254,7 @@ def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "rea
     Raises
     ------
     ValueError
-        If `s` is not a finite number, `flip` is none of the three, or JAX is set to float32.
+        If `s` is not a finite number, `flip` is none of the four, or JAX is set to float32.
 
     References
     ----------
@@ -265,10 +266,10 @@ def toy_flow(s: float = 1.0, *, flip: Literal["readout", "hidden"] | None = "rea
     >>> cf.toy_flow(s=1.0, flip="readout")(0.0, jnp.array([0.5, 1.0]), None)
     Array([ 0.5 , -0.25], dtype=float64)
     """
-    _checks.require_one_of("flip", flip, ("readout", "hidden", None))
+    _checks.require_one_of("flip", flip, ("readout", "hidden", "both", None))
     s = _checks.finite_number("s", s)
-    d1 = -1.0 if flip == "hidden" else 1.0
-    d2 = -1.0 if flip == "readout" else 1.0
+    d1 = -1.0 if flip in ("hidden", "both") else 1.0
+    d2 = -1.0 if flip in ("readout", "both") else 1.0
     return ToyFlow(
         *(_checks.float64_array(name, value) for name, value in (("s", s), ("d1", d1), ("d2", d2)))
     )
