@@ -32,17 +32,17 @@ def kicked(t: Any, y: dict[str, Array], args: Array) -> dict[str, Array]:
 
 @eqx.filter_jit
 def solve_kicked(solver: diffrax.AbstractSolver, save: Array) -> diffrax.Solution:
-    # Loose enough that rounding hardly moves the error estimates, which choose the steps.
+    # Loose, so that rounding hardly moves the error estimates, which choose the steps.
     controller = diffrax.PIDController(rtol=1e-5, atol=1e-6)
     return diffrax.diffeqsolve(
         diffrax.ODETerm(kicked),
         solver,
         0.0,
         3.0,
-        0.01,
+        0.2,
         {"angle": jnp.array([0.3, 2.0]), "speed": jnp.array([0.0, 1.0])},
         jnp.asarray(2.0),
-        saveat=diffrax.SaveAt(ts=save, steps=True),
+        saveat=diffrax.SaveAt(ts=save),
         stepsize_controller=diffrax.ClipStepSizeController(controller, jump_ts=jnp.array([1.0])),
         max_steps=1024,
     )
@@ -56,10 +56,8 @@ def test_steps_and_states_are_diffraxs_own(name: str):
     for statistic in ("num_steps", "num_accepted_steps", "num_rejected_steps"):
         assert int(ours.stats[statistic]) == int(theirs.stats[statistic])
     assert int(ours.stats["num_steps"]) > 7
-    kept = np.isfinite(theirs.ts)
-    np.testing.assert_allclose(ours.ts[kept], theirs.ts[kept], rtol=0, atol=1e-8)
     for key in ("angle", "speed"):
-        np.testing.assert_allclose(ours.ys[key][kept], theirs.ys[key][kept], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(ours.ys[key], theirs.ys[key], rtol=0, atol=1e-9)
 
 
 def two_exact_problems(t: Any, y: dict[str, Array], args: Any) -> dict[str, Array]:
