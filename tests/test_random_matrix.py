@@ -14,6 +14,8 @@ from scipy.optimize import brentq
 
 from curlflow.random_matrix import (
     critical_alpha,
+    finite_size_margin,
+    instability_probability,
     instability_window,
     is_stable,
     lowest_outlier,
@@ -102,9 +104,10 @@ def test_without_flips_it_is_marchenko_pastur(c, kappa, position):
 
 
 @given(ratios, fractions, fractions, variance_ratios)
+@example(0.5, 2**-45, 0.3, 1.0)
 def test_flipping_every_unit_mirrors_the_spectrum(c, alpha_h, alpha_r, kappa):
     # Fractions whose complement is exact: otherwise a law with 1e-20 of a layer flipped is compared with one with none.
-    alpha_h, alpha_r = (round(alpha * 2**20) / 2**20 for alpha in (alpha_h, alpha_r))
+    alpha_h, alpha_r = (round(alpha * 2**50) / 2**50 for alpha in (alpha_h, alpha_r))
     law, mirrored = (c, alpha_h, alpha_r, kappa), (c, 1 - alpha_h, 1 - alpha_r, kappa)
     edges, scale = np.asarray(spectral_edges(*law)), kappa + 4 / c
     np.testing.assert_allclose(spectral_edges(*mirrored), -edges[::-1], atol=1e-12 * scale)
@@ -136,7 +139,12 @@ def test_atoms_are_where_the_kernel_of_W1_meets_an_eigenspace(c, alpha_h, minus,
 
 @pytest.mark.parametrize(
     ("law", "bands"),
-    [((0.25, 0.5, 0.0), 1), ((2.0, 0.1, 0.0), 2), ((4.0, 0.1, 0.1), 3), ((4.0, 0.3, 0.2), 4)],
+    [
+        ((0.25, 0.5, 0.0), 1),
+        ((0.3, 0.1, 0.0), 2),  # a gap of 0.002
+        ((4.0, 0.1, 0.1), 3),
+        ((2.4, 0.3, 0.2), 4),  # one of the gaps 0.0001
+    ],
 )
 def test_bands_are_where_the_density_is_positive(law, bands):
     edges = np.asarray(spectral_edges(*law))
@@ -352,6 +360,36 @@ def test_whole_diagrams_agree_with_their_boundaries():
     assert 0 < np.mean(readout) < 1
 
 
+# ------------------------------------------------------------------------------------------- finite sizes
+
+
+@pytest.mark.parametrize("law", [(0.3, 0.5, 0.0, 1.0), (1.0, 0.0, 0.05, 1.0), (0.5, 0.2, 0.1, 2.5)])
+def test_edge_eigenvalue_spreads_as_the_density_at_the_edge_demands(law):
+    c, M = law[0], 1000
+    limit, edge = float(stability_margin(*law)), float(spectral_edges(*law)[0])
+    # Weights of kurtosis 1 have a fixed norm, so only the Tracy–Widom law is left: mean −1.2065 and variance 1.6078.
+    mean, deviation = finite_size_margin(M / c, M, *law[1:], kurtosis=1.0)
+    width = float(deviation) / np.sqrt(1.6077810346) * M ** (2 / 3)
+    beside = 1e-7
+    density = np.sqrt(beside) / (np.pi * width**1.5)
+    assert spectral_density(edge + beside, *law) == pytest.approx(density, rel=1e-4)
+    assert mean - limit == pytest.approx(1.2065335746 * width * M ** (-2 / 3), rel=1e-8)
+
+
+def test_the_norm_of_the_readout_weights_dominates_in_wide_networks():
+    N = np.array([1e12, 4e12])
+    mean, deviation = finite_size_margin(N, 0.3 * N, 0.5, 0.0, 2.0, kurtosis=1.8)
+    slope = (stability_margin(0.3, 0.5, 0.0, 2.001) - stability_margin(0.3, 0.5, 0.0, 1.999)) / 0.002
+    np.testing.assert_allclose(deviation * np.sqrt(N), abs(slope) * 2 * np.sqrt(0.8), rtol=3e-4)
+    np.testing.assert_allclose(mean, stability_margin(0.3, 0.5, 0.0, 2.0), rtol=1e-6)
+    law = {"alpha_h": 0.5, "alpha_r": 0.0}
+    np.testing.assert_allclose(instability_probability(N[0], 0.3 * N[0], **law), 0, atol=1e-12)
+    np.testing.assert_allclose(instability_probability(N[0], 0.32 * N[0], **law), 1, atol=1e-12)
+    boundary = float(stability_boundary(alpha_h=0.5))
+    # On the boundary the Tracy–Widom shift over the Gaussian spread, of order N^(−1/6), is still there.
+    assert 0.4 < instability_probability(N[0], boundary * N[0], **law) < 0.5
+
+
 # ------------------------------------------------------------------------------------------- derivatives
 
 
@@ -423,6 +461,11 @@ def test_derivatives_of_edges_and_density_are_those_of_finite_differences(law):
         (lambda: instability_window(0.1, np.nan), r"`alpha_r` must be finite, but"),
         (lambda: spectral_density(np.inf, 1.0, 0.1, 0.1), r"`x` must be finite, but"),
         (lambda: spectral_cdf(np.zeros(3), np.ones(2), 0.1, 0.1), r"must broadcast to a common shape, but"),
+        (lambda: finite_size_margin(0, 10, 0.1, 0.1), r"`N` must be positive, but is 0\."),
+        (
+            lambda: instability_probability(9, 9, 0.1, 0.1, kurtosis=-1),
+            r"`kurtosis` must be positive, but is -1\.",
+        ),
         (lambda: spectral_atoms(np.float32(1), 0.1, 0.1), r"`c` must be float64, but its dtype is float32\."),
     ],
 )

@@ -18,6 +18,9 @@ from curlflow.random_matrix.edges import Outlier as Outlier
 from curlflow.random_matrix.edges import lowest_outlier as lowest_outlier
 from curlflow.random_matrix.edges import spectral_atoms as spectral_atoms
 from curlflow.random_matrix.edges import spectral_edges as spectral_edges
+from curlflow.random_matrix.finite_size import FiniteSizeMargin as FiniteSizeMargin
+from curlflow.random_matrix.finite_size import finite_size_margin as finite_size_margin
+from curlflow.random_matrix.finite_size import instability_probability as instability_probability
 from curlflow.random_matrix.stability import InstabilityWindow as InstabilityWindow
 from curlflow.random_matrix.stability import critical_alpha as critical_alpha
 from curlflow.random_matrix.stability import instability_window as instability_window

@@ -19,6 +19,7 @@ from curlflow.random_matrix._law import SMALLEST_FRACTION, SpectralMap, readout_
 from curlflow.random_matrix._roots import falling_root
 from curlflow.random_matrix.edges import left_end
 
+
 class InstabilityWindow(NamedTuple):
     """The ratios c = M/N at which the solution manifold is unstable: lower < c < upper.
 
