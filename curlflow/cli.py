@@ -115,7 +115,7 @@ def portrait(
         axes = cf.phase_portrait(
             flow, window, window, trajectories=orbits["curl flow"], nullclines=nullclines
         ).ax
-    cf.save_figure(axes.figure, out)  # pyright: ignore[reportArgumentType]
+    cf.save_figure(axes.figure, out)
     console.print(f"Wrote {out}.")
 
 
@@ -164,7 +164,7 @@ def integrate(
     console.print(f"drift of the conserved quantities {float(trajectory.conserved_drift().max()):.1e}")
     if plot is not None:
         curve = cf.plot_loss({"curl flow": trajectory})[0]
-        cf.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportArgumentType, reportOptionalMemberAccess]
+        cf.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportOptionalMemberAccess]
     console.print(f"Wrote {out}{f' and {plot}' if plot else ''}.")
 
 

@@ -1,6 +1,6 @@
 """A computed orbit, or a batch of them, with its loss, its conserved quantities and its labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -94,6 +94,17 @@ class Trajectory:
                 f"`t` must be a time or a list of times between {low:g} and {high:g}, but is {t}."
             )
         return _interpolate(self.interpolation, t)
+
+    def sampled(self, ts: ArrayLike) -> "Trajectory":
+        """The same run saved at other times: a dense trajectory at the times `ts`, shape (times,), in ascending order.
+
+        Raises
+        ------
+        ValueError
+            As calling the trajectory does.
+        """
+        ts = np.atleast_1d(np.asarray(ts, float))
+        return replace(self, ts=ts, ys=self(ts), interpolation=None)
 
     def loss(self) -> Float[Array, "times *members"]:
         """The system's loss at every saved time (and member).

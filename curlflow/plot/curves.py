@@ -62,7 +62,7 @@ def plot_loss(
             return plot_loss(trajectories, ax=plt.figure().add_subplot(), inset=inset, floor=floor)
     lines = _draw_curves(ax, trajectories, floor)
     ax.set(yscale="log", xlabel="time $t$", ylabel="loss $L$")
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     if inset is not None:
         _draw_inset(ax, trajectories, inset)
     return lines
@@ -80,7 +80,7 @@ def _draw_curves(ax: Axes, trajectories: Mapping[str, Trajectory], floor: float)
 
 
 def _draw_inset(ax: Axes, trajectories: Mapping[str, Trajectory], span: tuple[float, float]) -> None:
-    small = ax.inset_axes((0.56, 0.52, 0.42, 0.42))
+    small = ax.inset_axes((0.6, 0.58, 0.4, 0.4))
     _draw_curves(small, trajectories, floor=5e-324)
     shown = [
         np.asarray(orbit.loss())[(orbit.ts >= span[0]) & (orbit.ts <= span[1])]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from curlflow import _checks
 
@@ -103,7 +103,7 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
     """Save a figure, as PDF, PNG or whatever the path's suffix says, the same bytes every time.
 
     Parameters
@@ -123,13 +123,13 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     ValueError
         If a file cannot be written there, or matplotlib does not know the format.
     """
-    path = _checks.writable_file("path", path)
+    path, root = _checks.writable_file("path", path), figure.get_figure(root=True)
     suffix = path.suffix.lstrip(".").lower()
-    _checks.require_one_of("path's suffix", suffix, tuple(sorted(figure.canvas.get_supported_filetypes())))
+    _checks.require_one_of("path's suffix", suffix, tuple(sorted(root.canvas.get_supported_filetypes())))
     # Without a creation date, the same figure gives the same file.
     metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {}
     with mpl.rc_context({"pdf.fonttype": _PAPER["pdf.fonttype"], "ps.fonttype": _PAPER["ps.fonttype"]}):
-        figure.savefig(path, metadata=metadata, dpi=_PAPER["savefig.dpi"])
+        root.savefig(path, metadata=metadata, dpi=_PAPER["savefig.dpi"])
     return path
 
 
