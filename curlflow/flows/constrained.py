@@ -56,8 +56,29 @@ class NormConstrained(eqx.Module):
         return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
 
     def tangent(self, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any = None) -> PyTree[Array]:
-        """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf."""
-        return jtu.tree_map(_rate_on_sphere, *self._velocity_and_rate(t, y, V, args), y, V)
+        """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf.
+
+        With ν_l = ⟨F_l, W_l⟩ / ⟨W_l, W_l⟩ it is J_F V − ν_l V_l − (dν_l V) W_l, where the gradient dν_l of a number is one
+        pull-back through the wrapped flow, whatever k.
+        """
+        if not hasattr(self.flow, "tangent"):
+            axes = jtu.tree_map(lambda layer: max(layer.ndim - 1, 0), y)
+            derivative = jax.linearize(lambda y: self(t, y, args), y)[1]
+            return jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
+        rate = self.flow.tangent(t, y, V, args)  # pyright: ignore[reportFunctionMemberAccess]
+        nu, pull_back = jax.vjp(lambda y: self._growth_rates(t, y, args), y)
+        gradients = jax.vmap(pull_back)(jnp.eye(len(nu)))[0]
+        changes = sum(map(_inner_products, jtu.tree_leaves(gradients), jtu.tree_leaves(V)), jnp.zeros(()))
+        layers, structure = jtu.tree_flatten(y)
+        terms = zip(jtu.tree_leaves(rate), nu, jtu.tree_leaves(V), changes, layers, strict=True)
+        return jtu.tree_unflatten(
+            structure, [r - n * v - _along_layer(change, layer) for r, n, v, change, layer in terms]
+        )
+
+    def _growth_rates(self, t: Any, y: PyTree[Array], args: Any) -> Float[Array, " layers"]:
+        """The rate ν_l at which the wrapped flow alone would stretch every layer."""
+        pairs = zip(jtu.tree_leaves(self.flow(t, y, args)), jtu.tree_leaves(y), strict=True)
+        return jnp.stack([jnp.vdot(velocity, layer) / jnp.vdot(layer, layer) for velocity, layer in pairs])
 
     @property
     def loss(self) -> Callable[[PyTree[Array]], Float[Array, ""]]:
@@ -82,33 +103,21 @@ class NormConstrained(eqx.Module):
                     f"Every layer of a norm-constrained flow must have a nonzero norm, but y{jtu.keystr(path)} is zero."
                 )
 
-    def _velocity_and_rate(self, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any) -> tuple[Any, Any]:
-        """The wrapped flow's velocity, and its Jacobian times the tangent vectors."""
-        if hasattr(self.flow, "tangent"):
-            return self.flow(t, y, args), self.flow.tangent(t, y, V, args)  # pyright: ignore[reportFunctionMemberAccess]
-        velocity, derivative = jax.linearize(lambda y: self.flow(t, y, args), y)
-        axes = jtu.tree_map(lambda layer: max(layer.ndim - 1, 0), y)
-        return velocity, jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
-
 
 def _tangent_to_sphere(velocity: Array, layer: Array) -> Array:
     return velocity - layer * (jnp.vdot(velocity, layer) / jnp.vdot(layer, layer))
 
 
-def _rate_on_sphere(velocity: Array, rate: Array, layer: Array, V: Array) -> Array:
-    """The derivative of `_tangent_to_sphere` along tangent vectors V of the layer; `rate` is the velocity's own."""
+def _inner_products(gradients: Array, V: Array) -> Float[Array, "layers k"]:
+    """The inner products of several gradients, each like a layer, with every tangent vector of that layer."""
+    if V.ndim == 1:
+        return gradients[:, None] * V
+    # As products over the last axis, which is contiguous in both: many times faster than one over all axes at once.
+    products = jnp.einsum("l...m,...km->l...k", gradients, V)
+    return products.sum(axis=tuple(range(1, products.ndim - 1)))
+
+
+def _along_layer(factors: Float[Array, " k"], layer: Array) -> Array:
+    """The layer times each of k factors, as tangent vectors."""
     axis = max(layer.ndim - 1, 0)
-    others = [a for a in range(layer.ndim + 1) if a != axis]
-
-    def inner(a: Array, b: Array) -> Float[Array, " k"]:
-        """The inner product of a layer with every tangent vector."""
-        return jnp.tensordot(a, b, axes=(list(range(layer.ndim)), others))
-
-    def outer(factors: Float[Array, " k"], a: Array) -> Array:
-        """The layer times each of k factors, as tangent vectors."""
-        return jnp.expand_dims(a, axis) * (factors[:, None] if layer.ndim else factors)
-
-    square = jnp.vdot(layer, layer)
-    along = jnp.vdot(velocity, layer) / square
-    change = (inner(layer, rate) + inner(velocity, V) - 2 * along * inner(layer, V)) / square
-    return rate - along * V - outer(change, layer)
+    return jnp.expand_dims(layer, axis) * (factors[:, None] if layer.ndim else factors)

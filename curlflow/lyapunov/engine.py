@@ -331,10 +331,25 @@ def _field(
     def field(t: Array, point: Any, _: Any) -> Any:
         y, V, growth = unpack(point)
         times = t if problem.members is None else jnp.broadcast_to(t, growth.shape)
-        rates = pack(problem.over_systems(member_field)(times, y, V))
-        return jax.lax.optimization_barrier(rates) if separate_stages else rates
+        return pack(problem.over_systems(member_field)(times, y, V))
 
-    return field
+    return _kept_apart(problem, field) if separate_stages else field
+
+
+def _kept_apart(problem: Problem, field: Callable[..., Any]) -> Callable[..., Any]:
+    """The same vector field behind a branch that is always taken.
+
+    What goes into a branch and what comes out of it is written to memory. Otherwise the compiler fuses the stages of a step,
+    and computes the first of them again for every later one that uses it.
+    """
+
+    def guarded(t: Array, point: Any, args: Any) -> Any:
+        def rest() -> Any:
+            return jtu.tree_map(jnp.zeros_like, point)
+
+        return jax.lax.cond(problem.rtol > 0, lambda: field(t, point, args), rest)
+
+    return guarded
 
 
 def _divergence(system: Any, t: Array, y: Any, args: Any) -> Float[Array, ""]:

@@ -142,19 +142,16 @@ def _gram(V: PyTree[Array]) -> Float[Array, "k k"]:
 
 
 def _leaf_gram(leaf: Array) -> Array:
-    axis = max(leaf.ndim - 2, 0)
-    others = tuple(a for a in range(leaf.ndim) if a != axis)
-    return jnp.tensordot(leaf, leaf, axes=(others, others))
+    if leaf.ndim == 1:
+        return leaf[:, None] * leaf
+    # One small product for every index before the tangent axis: the vectors stay where they are in memory.
+    products = jnp.einsum("...km,...lm->...kl", leaf, leaf)
+    return products.sum(axis=tuple(range(products.ndim - 2)))
 
 
 def _combine(weights: Float[Array, "k k"], V: PyTree[Array]) -> PyTree[Array]:
     """New tangent vectors: row j of `weights` mixes the old ones into the new number j."""
-
-    def mix(leaf: Array) -> Array:
-        axis = max(leaf.ndim - 2, 0)
-        return jnp.moveaxis(jnp.tensordot(weights, leaf, axes=(1, axis)), 0, axis)
-
-    return jtu.tree_map(mix, V)
+    return jtu.tree_map(lambda leaf: weights @ leaf, V)
 
 
 def _scale(V: PyTree[Array], factors: Float[Array, " k"]) -> PyTree[Array]:
