@@ -21,6 +21,9 @@ from curlflow.linearize import divergence as divergence
 from curlflow.linearize import jacobian as jacobian
 from curlflow.linearize import jacobian_operator as jacobian_operator
 from curlflow.linearize import spectrum as spectrum
+from curlflow.lyapunov import LyapunovEnsemble as LyapunovEnsemble
+from curlflow.lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from curlflow.lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from curlflow.observables import return_time as return_time
 from curlflow.observables import settling_time as settling_time
 from curlflow.outcome import Ending as Ending
