@@ -82,7 +82,7 @@ def integrate(
         None takes Dopri8 for states of up to 64 numbers and Tsit5 for larger ones.
     rtol, atol
         Relative and absolute tolerance on the local error of a step: its root mean square over the state, in units of
-        atol + rtol · |y|, is kept below 1.
+        atol + rtol · abs(y), is kept below 1.
     max_steps
         Most steps to take, accepted or rejected; None means a million, or 4096 if `dense`.
     progress

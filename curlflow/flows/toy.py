@@ -104,7 +104,7 @@ class ToyFlow(eqx.Module):
         return jnp.where(opposite, self._solution_on_circle(t, w0), self._solution_on_hyperbola(t, w0))
 
     def settling_time(self, w0: Float[Array, "2"], error: ArrayLike) -> Float[Array, ""]:
-        r"""The exact time after which |s − w1 w2| stays below `error` on the orbit that starts at `w0`.
+        r"""The exact time after which abs(s − w1 w2) stays below `error` on the orbit that starts at `w0`.
 
         On the circles of opposite signs z = a₊ e^{κt} v₊ + a₋ e^{−κt} v₋ in the eigenvectors of A (see `solution`), so that
         the ratio ρ = a₋/a₊ e^{−2κt} passes from its start to the value at which the error is met; next to the separatrix,
@@ -116,7 +116,7 @@ class ToyFlow(eqx.Module):
         w0
             The state at time 0, shape (2,).
         error
-            The threshold on |s − w1 w2|, positive, in units of s.
+            The threshold on abs(s − w1 w2), positive, in units of s.
 
         Returns
         -------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from curlflow.lyapunov import engine
 

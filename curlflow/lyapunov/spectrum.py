@@ -81,7 +81,7 @@ def lyapunov_spectrum(
         "states": `y0` has a leading axis of members, which are computed in one go. "systems": so have the arrays of the
         system and of `args`.
     divergence
-        Whether to average the divergence tr J along the orbit too (log |det J| for maps): the exact sum of all exponents.
+        Whether to average the divergence tr J along the orbit too (ln abs(det J) for maps): the exact sum of all exponents.
         None means yes if all exponents are computed.
     solver
         Flows only: "tsit5", "dopri8", "kvaerno5" (implicit, for small stiff systems), or any diffrax solver with an error
