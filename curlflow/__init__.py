@@ -32,7 +32,6 @@ from curlflow.planes import Plane as Plane
 from curlflow.planes import coordinate_plane as coordinate_plane
 from curlflow.planes import eigenplane as eigenplane
 from curlflow.planes import principal_plane as principal_plane
-from curlflow.planes import survey as survey
 from curlflow.plot import Portrait as Portrait
 from curlflow.plot import compare_portraits as compare_portraits
 from curlflow.plot import draw_survey as draw_survey
@@ -40,4 +39,5 @@ from curlflow.plot import paper_style as paper_style
 from curlflow.plot import phase_portrait as phase_portrait
 from curlflow.plot import plot_loss as plot_loss
 from curlflow.plot import save_figure as save_figure
+from curlflow.survey import survey as survey
 from curlflow.trajectory import Trajectory as Trajectory

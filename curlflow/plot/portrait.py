@@ -16,8 +16,9 @@ from matplotlib.patches import FancyArrowPatch
 
 from curlflow import _checks
 from curlflow.fixed_points import FixedPoint, Kind
-from curlflow.planes import FixedCurve, Limits, Plane, Survey, survey
+from curlflow.planes import Plane
 from curlflow.plot import style
+from curlflow.survey import FixedCurve, Limits, Survey, survey
 from curlflow.trajectory import Trajectory
 
 Background = Literal["loss", "speed", "out of plane"]
