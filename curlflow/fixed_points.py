@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._states import take
+from curlflow._states import flatten_states, take
 from curlflow.linearize import flat_field
 
 EPS = float(np.finfo(np.float64).eps)
@@ -149,7 +149,8 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     Raises
     ------
     ValueError
-        If y is not a fixed point within the region where the flow is nearly linear, or as `jacobian` does.
+        If y is not a fixed point within the region where the flow is nearly linear, or the flow or its Jacobian is not
+        finite there, or as `jacobian` does.
 
     Examples
     --------
@@ -256,13 +257,14 @@ def find_fixed_points(
     else:
         starting = _checks.state_pytree("guesses", guesses)
     n_starts = _checks.leading_axis("guesses", starting, "starting points")
+    _checks.flow_state(system, take(starting, 0), t, args)
     ends = _descend(
         system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
     )
     found = [_classified(system, take(ends, i), t, args) for i in range(n_starts)]
     converged = [point for point in found if point is not None]
     inside = [point for point in converged if box is None or _inside(point.point, box)]
-    distinct = sorted(_distinct(inside), key=lambda point: (point.n_manifold, point.n_unstable))
+    distinct = sorted(_distinct(inside, starting), key=lambda point: (point.n_manifold, point.n_unstable))
     return FixedPoints(tuple(distinct), n_starts, len(converged), len(converged) - len(inside))
 
 
@@ -276,6 +278,8 @@ class _LocalField:
         self.flat = np.asarray(flat)
         self.n = self.flat.size
         self.value, self.jacobian = self.at(self.flat)
+        _checks.require_finite("f(t, y, args)", jnp.asarray(self.value))
+        _checks.require_finite("Jacobian of f at y", jnp.asarray(self.jacobian))
 
     def at(self, flat: np.ndarray) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
         """The velocity and the Jacobian at a flattened state."""
@@ -351,6 +355,8 @@ def _leads_to_fixed_point(local: _LocalField, v: np.ndarray, rank: int) -> bool:
     state = local.flat + walked * v
     for _ in range(12):
         value, J = local.at(state)
+        if not np.isfinite(J).all():
+            return False
         if np.linalg.norm(value) <= _rounding(J, state):
             return bool(v @ (state - local.flat) > walked / 2)
         state = state + _newton_step(value, J, rank)
@@ -410,10 +416,11 @@ def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_step
 
 def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoint | None:
     """The end of a descent, polished and classified; None if it is not a fixed point."""
-    flat, unravel = ravel_pytree(y)
-    if not bool(jnp.all(jnp.isfinite(flat))):
+    unravel = ravel_pytree(y)[1]
+    try:
+        local = _LocalField(system, y, t, args)
+    except ValueError:  # the state, the flow or its Jacobian is not finite
         return None
-    local = _LocalField(system, y, t, args)
     state, (value, J) = local.flat, (local.value, local.jacobian)
     for _ in range(4):
         polished = state + _newton_step(value, J)
@@ -433,14 +440,15 @@ def _inside(y: PyTree[Array], box: tuple[PyTree[Array], PyTree[Array]]) -> bool:
     return bool(np.all((point >= low - slack) & (point <= high + slack)))
 
 
-def _distinct(points: list[FixedPoint]) -> list[FixedPoint]:
-    """One of each set of points that coincide to a millionth of the spread of all of them."""
+def _distinct(points: list[FixedPoint], starting: PyTree[Array]) -> list[FixedPoint]:
+    """One of each set of points that coincide to a millionth of the size of all of them and of the starting points."""
     if not points:
         return []
     states = np.stack([np.asarray(ravel_pytree(point.point)[0]) for point in points])
-    spread = max(np.ptp(states, axis=0).max(), np.abs(states).max())
+    # The points alone would not do: where all of them are one, at 0, their size is rounding.
+    scale = max(np.abs(everything).max() for everything in (states, flatten_states(starting)))
     kept: list[int] = []
     for i, state in enumerate(states):
-        if all(np.abs(state - states[j]).max() > 1e-6 * spread for j in kept):
+        if all(np.abs(state - states[j]).max() > 1e-6 * scale for j in kept):
             kept.append(i)
     return [points[i] for i in kept]

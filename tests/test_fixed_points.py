@@ -1,0 +1,443 @@
+"""Fixed points: what `classify` says of them against theory, and what `find_fixed_points` finds of known ones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_systems import Linear
+
+import curlflow as cf
+
+
+def counts(point: cf.FixedPoint) -> tuple[int, int, int, int]:
+    return point.n_stable, point.n_unstable, point.n_centre, point.n_manifold
+
+
+def classify_linear(A: Any) -> cf.FixedPoint:
+    return cf.classify(Linear(jnp.asarray(A, jnp.float64)), jnp.zeros(len(A)))
+
+
+def network(seed: int, *, N: int, M: int, P: int, correlated: bool = True) -> tuple[cf.CurlFlow, cf.Weights]:
+    """A flow with random signs in both layers and a correlated input, and a point of its solution manifold."""
+    weights, hidden, readout, inputs = jax.random.split(jax.random.key(seed), 4)
+    teacher = cf.ensembles.gaussian_weights(weights, N=N, M=M, P=P)
+    d1 = jax.random.rademacher(hidden, (M,), jnp.float64)
+    d2 = jax.random.rademacher(readout, (N,), jnp.float64)
+    C = cf.ensembles.sample_covariance(inputs, M=M, samples=4 * M) if correlated else None
+    return cf.CurlFlow(teacher.end_to_end, d1, d2, C), teacher
+
+
+def numbers(flow: cf.CurlFlow) -> tuple[np.ndarray, ...]:
+    S, d1, d2 = (np.asarray(a) for a in (flow.S, flow.d1, flow.d2))
+    return S, d1, d2, np.eye(len(d1)) if flow.C is None else np.asarray(flow.C)
+
+
+def counts_on_solution_manifold(flow: cf.CurlFlow, W: cf.Weights) -> tuple[int, int, int, int]:
+    """From the signatures of the P symmetric M × M matrices W1ᵀ D2 W1 + g_p D1, which C ≻ 0 does not change."""
+    (_, d1, d2, _), W1, W2 = numbers(flow), np.asarray(W.W1), np.asarray(W.W2)
+    g = np.linalg.eigvalsh(W2 @ W2.T)
+    across = np.concatenate([np.linalg.eigvalsh(W1.T @ np.diag(d2) @ W1 + g_p * np.diag(d1)) for g_p in g])
+    assert np.abs(across).min() > 1e-6
+    stable = int((across > 0).sum())
+    return stable, len(across) - stable, 0, W1.size + W2.size - len(across)
+
+
+def counts_at_origin(flow: cf.CurlFlow) -> tuple[int, int, int, int]:
+    """λ² = d2_i μ_p, with μ_p the eigenvalues of S C D1 C Sᵀ: a saddle plane or a centre plane each."""
+    S, d1, d2, C = numbers(flow)
+    squares = np.outer(d2, np.linalg.eigvalsh(S @ C @ np.diag(d1) @ C @ S.T))
+    assert np.abs(squares).min() > 1e-6
+    saddles, centres = int((squares > 0).sum()), int((squares < 0).sum())
+    return saddles, saddles, 2 * centres, d2.size * (d1.size - len(S))
+
+
+def zero_weights(W: cf.Weights) -> cf.Weights:
+    return jtu.tree_map(jnp.zeros_like, W)
+
+
+# ------------------------------------------------------------------------------------ linear systems
+
+
+@pytest.mark.parametrize(
+    ("kind", "A", "expected"),
+    [
+        ("stable node", [[-1.0, 0.3], [0.1, -2.0]], (2, 0, 0, 0)),
+        ("unstable node", [[1.0, 0.3], [0.1, 2.0]], (0, 2, 0, 0)),
+        ("stable node", [[-1.0, 1.0], [0.0, -1.0]], (2, 0, 0, 0)),  # improper: one eigenvector only
+        ("stable node", [[-1.0, 1e4], [0.0, -2.0]], (2, 0, 0, 0)),  # far from normal
+        ("stable focus", [[-0.1, 1.0], [-1.0, -0.1]], (2, 0, 0, 0)),
+        ("unstable focus", [[0.1, 1.0], [-1.0, 0.1]], (0, 2, 0, 0)),
+        ("stable focus", [[-1e-6, 1.0], [-1.0, -1e-6]], (2, 0, 0, 0)),  # weak, but no centre
+        ("centre", [[0.0, 1.0], [-3.0, 0.0]], (0, 0, 2, 0)),
+        ("centre", [[0.5, 1.0], [-3.0, -0.5]], (0, 0, 2, 0)),
+        ("saddle", [[1.0, 2.0], [3.0, -1.0]], (1, 1, 0, 0)),
+        ("saddle", [[0.1, 2.0], [3.0, 0.1]], (1, 1, 0, 0)),
+        ("stable node", [[-1.0, 0.0], [0.0, 0.0]], (1, 0, 0, 1)),  # a line of fixed points
+        ("unstable node", [[0.5, 0.5], [0.5, 0.5]], (0, 1, 0, 1)),
+        ("degenerate", [[0.0, 1.0], [0.0, 0.0]], (0, 0, 1, 1)),  # shear
+        ("degenerate", [[0.0, 0.0], [0.0, 0.0]], (0, 0, 0, 2)),  # nothing but fixed points
+    ],
+)
+@pytest.mark.parametrize("pace", [1e-6, 1.0, 1e6])
+def test_planar_linear_systems(kind: str, A: Any, expected: tuple[int, ...], pace: float):
+    point = classify_linear(pace * np.asarray(A))
+    assert point.kind == kind
+    assert counts(point) == expected
+
+
+def block_diagonal(*blocks: Any) -> np.ndarray:
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
+    A, at = np.zeros((4, 4)), 0
+    for block in map(np.atleast_2d, blocks):
+        A[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    return rotation @ A @ rotation.T
+
+
+CENTRE = [[0.0, 2.0], [-1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "blocks", "expected"),
+    [
+        ("saddle-centre", (CENTRE, 1.0, -1.0), (1, 1, 2, 0)),
+        ("saddle-centre", (CENTRE, 1.0, 2.0), (0, 2, 2, 0)),
+        ("centre", (CENTRE, -1.0, -2.0), (2, 0, 2, 0)),
+        ("centre", (CENTRE, CENTRE), (0, 0, 4, 0)),
+        ("saddle", ([[0.3, 1.0], [-1.0, 0.3]], -1.0, -2.0), (2, 2, 0, 0)),
+        ("stable focus", ([[-0.3, 1.0], [-1.0, -0.3]], -1.0, -2.0), (4, 0, 0, 0)),
+        ("saddle", (1.0, -1.0, 0.0, 0.0), (1, 1, 0, 2)),
+        ("centre", (CENTRE, 0.0, 0.0), (0, 0, 2, 2)),
+    ],
+)
+def test_linear_systems_of_four_dimensions(kind: str, blocks: Any, expected: tuple[int, ...]):
+    point = classify_linear(block_diagonal(*blocks))
+    assert point.kind == kind
+    assert counts(point) == expected
+
+
+def test_eigenvalues_are_in_order_and_exactly_zero_along_the_manifold():
+    eigenvalues = classify_linear(block_diagonal([[-1.0, 3.0], [-3.0, -1.0]], 2.0, 0.0)).eigenvalues
+    np.testing.assert_allclose(eigenvalues, [2.0, 0.0, -1 + 3j, -1 - 3j], atol=1e-13)
+    assert eigenvalues[1] == 0
+
+
+# -------------------------------------------------------------------------- nonlinear, undecided ones
+
+
+def quadratic(t, y, args):
+    return jnp.stack([y[0] ** 2, -y[1]])
+
+
+def cubic(t, y, args):
+    return -(y**3)
+
+
+def parabola_of_fixed_points(t, y, args):
+    return (y[1] - y[0] ** 2) * jnp.stack([jnp.ones_like(y[0]), -jnp.ones_like(y[0])])
+
+
+def test_a_zero_eigenvalue_of_an_isolated_point_is_degenerate_and_no_manifold():
+    saddle_node = cf.classify(quadratic, jnp.zeros(2))
+    assert (saddle_node.kind, counts(saddle_node)) == ("degenerate", (1, 0, 1, 0))
+    flat = cf.classify(cubic, jnp.zeros(2))
+    assert (flat.kind, counts(flat)) == ("degenerate", (0, 0, 2, 0))
+
+
+def test_a_bent_manifold_is_recognised_by_walking_along_it():
+    # Across the parabola y = x² the eigenvalue is −1 − 2x.
+    for x, kind in ((0.0, "stable node"), (3.0, "stable node"), (-1.0, "unstable node")):
+        point = cf.classify(parabola_of_fixed_points, jnp.array([x, x**2]))
+        assert (point.kind, point.n_manifold) == (kind, 1)
+        np.testing.assert_allclose(point.eigenvalues.sum(), -1 - 2 * x, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------- the toy model
+
+
+@pytest.mark.parametrize("s", [1e-6, 1.0, 1e6, -1.0])
+class TestToyModel:
+    def test_origin_is_a_saddle_of_the_gradient_flow_and_a_centre_of_curl_flow(self, s: float):
+        flow, origin = cf.toy_flow(s, flip="readout"), jnp.zeros(2)
+        assert cf.classify(flow.gradient_flow(), origin).kind == "saddle"
+        for flip in ("readout", "hidden"):
+            centre = cf.classify(cf.toy_flow(s, flip=flip), origin)
+            assert (centre.kind, counts(centre)) == ("centre", (0, 0, 2, 0))
+            np.testing.assert_allclose(centre.eigenvalues, [1j * abs(s), -1j * abs(s)], rtol=1e-13)
+
+    @pytest.mark.parametrize("w1", [0.01, 0.5, 0.9, 1.1, 2.0, 100.0])
+    def test_solutions_attract_where_w2_is_the_larger_weight(self, s: float, w1: float):
+        flow, w1 = cf.toy_flow(s, flip="readout"), w1 * abs(s) ** 0.5
+        w = jnp.array([w1, s / w1])
+        kind = "stable node" if abs(s / w1) > w1 else "unstable node"
+        point = cf.classify(flow, w)
+        assert (point.kind, point.n_manifold, point.n_centre) == (kind, 1, 0)
+        np.testing.assert_allclose(np.sum(point.eigenvalues), w1**2 - (s / w1) ** 2, rtol=1e-9)
+        backwards = cf.classify(cf.toy_flow(s, flip="hidden"), w)
+        assert (backwards.n_stable, backwards.n_unstable) == (point.n_unstable, point.n_stable)
+        assert cf.classify(flow.gradient_flow(), w).kind == "stable node"
+
+    def test_the_change_of_stability_is_degenerate(self, s: float):
+        w = jnp.array([1.0, np.sign(s)]) * abs(s) ** 0.5
+        point = cf.classify(cf.toy_flow(s, flip="readout"), w)
+        assert (point.kind, counts(point)) == ("degenerate", (0, 0, 1, 1))
+
+
+# ------------------------------------------------------------------------------------------ networks
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6))
+def test_counts_on_the_solution_manifold_with_random_flips(seed: int):
+    flow, teacher = network(seed, N=5, M=3, P=2)
+    point = cf.classify(flow, teacher)
+    assert counts(point) == counts_on_solution_manifold(flow, teacher)
+    assert point.kind not in ("centre", "saddle-centre", "stable focus", "unstable focus", "degenerate")
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6))
+def test_counts_at_the_origin_and_along_the_manifold_that_it_lies_on(seed: int):
+    flow, teacher = network(seed, N=5, M=3, P=2)
+    assert counts(cf.classify(flow, zero_weights(teacher))) == counts_at_origin(flow)
+
+
+def test_counts_in_a_large_network():
+    flow, teacher = network(0, N=16, M=12, P=1)
+    stable, unstable, _, _ = expected = counts_on_solution_manifold(flow, teacher)
+    assert stable > 0
+    assert unstable > 0
+    point = cf.classify(flow, teacher)
+    assert counts(point) == expected
+    assert point.kind == "saddle"
+    gradient = cf.classify(flow.gradient_flow(), teacher)
+    assert (gradient.kind, counts(gradient)) == ("stable node", (12, 0, 0, 16 * 13 - 12))
+    origin = cf.classify(flow, zero_weights(teacher))
+    assert (origin.kind, counts(origin)) == ("saddle-centre", counts_at_origin(flow))
+
+
+@pytest.mark.parametrize("s", [1e-6, 1e6])
+def test_counts_do_not_change_with_the_scale_of_the_teacher(s: float):
+    flow, teacher = network(7, N=5, M=3, P=2)
+    scaled = cf.CurlFlow(s * flow.S, flow.d1, flow.d2, flow.C)
+    W = jtu.tree_map(lambda layer: s**0.5 * layer, teacher)
+    assert counts(cf.classify(scaled, W)) == counts_on_solution_manifold(flow, teacher)
+    assert counts(cf.classify(scaled, zero_weights(W))) == counts_at_origin(flow)
+
+
+def test_other_partial_solutions_are_fixed_points_too():
+    """With P = 2 the network may have learned one singular direction of its teacher and not the other."""
+    flow = cf.CurlFlow(np.diag([3.0, 1.0]), d1=[1, 1], d2=[1, 1, 1])
+    learned = cf.Weights(
+        W1=[[3.0**0.5, 0.0], [0.0, 0.0], [0.0, 0.0]], W2=[[3.0**0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    )
+    point = cf.classify(flow, learned)
+    assert point.kind == "saddle"
+    # Of the other direction each of the two free hidden units is a saddle plane, at the rates ±1.
+    assert point.n_unstable == 2
+    np.testing.assert_allclose(np.real(point.eigenvalues[:2]), 1.0, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------- how exact a point must be
+
+
+@pytest.mark.parametrize("distance", [1e-14, 1e-10, 1e-7])
+def test_a_point_as_exact_as_a_root_finder_makes_it_is_classified_alike(distance: float):
+    flow, teacher = network(3, N=5, M=3, P=2)
+    beside = cf.ensembles.near_solution(jax.random.key(0), teacher, distance=distance)
+    point = cf.classify(flow, beside)
+    assert counts(point) == counts_on_solution_manifold(flow, teacher)
+    assert point.residual > 0
+    # Newton's step moves a little along the manifold too, where the noise of the point passes for a slope.
+    assert 0.95 * distance <= point.distance <= 4 * distance
+    toy = cf.classify(cf.toy_flow(1.0, flip="readout"), distance * jnp.array([0.6, -0.8]))
+    assert (toy.kind, counts(toy)) == ("centre", (0, 0, 2, 0))
+    assert toy.distance == pytest.approx(distance, rel=1e-6)
+
+
+def test_a_point_that_is_not_fixed_is_refused():
+    flow = cf.toy_flow(1.0, flip="readout")
+    for w in ([1.0, 0.3], [0.2, 0.1], [3.0, 3.0], [0.5, 2.1]):
+        with pytest.raises(ValueError, match="`y` must be a fixed point, but the flow's speed there is"):
+            cf.classify(flow, jnp.array(w))
+    with pytest.raises(ValueError, match="`y` must be a fixed point"):
+        cf.classify(lambda t, y, args: jnp.ones_like(y), jnp.zeros(2))
+
+
+def test_a_field_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="must be finite, but has nan at index 0"):
+        cf.classify(lambda t, y, args: jnp.log(y), jnp.array([-1.0, 1.0]))
+    with pytest.raises(
+        ValueError, match=r"Jacobian of f at y` must be finite, but has nan at index \(1, 0\)"
+    ):
+        cf.classify(lambda t, y, args: jnp.stack([y[0], jnp.sqrt(y[1])]), jnp.zeros(2))
+
+
+def test_what_is_no_state_is_refused():
+    with pytest.raises(ValueError, match="`y` must be finite, but has nan at index 1"):
+        cf.classify(cf.toy_flow(), jnp.array([0.0, jnp.nan]))
+    with pytest.raises(ValueError, match=r"must have shape \(2,\)"):
+        cf.classify(cf.toy_flow(), jnp.zeros(3))
+
+
+def test_a_point_prints_itself_in_one_line():
+    point = cf.classify(cf.toy_flow(1.0, flip="readout"), jnp.array([2.0, 0.5]))
+    assert str(point) == (
+        "FixedPoint: unstable node across a 1-dimensional manifold of fixed points "
+        "(0 stable, 1 unstable, 0 centre; residual 0.0e+00)"
+    )
+
+
+# --------------------------------------------------------------------------------- finding fixed points
+
+
+def lorenz(t, y, rho):
+    return jnp.stack([10 * (y[1] - y[0]), y[0] * (rho - y[2]) - y[1], y[0] * y[1] - 8 / 3 * y[2]])
+
+
+def brusselator(t, y, b):
+    return jnp.stack([1 + y[0] ** 2 * y[1] - (b + 1) * y[0], b * y[0] - y[0] ** 2 * y[1]])
+
+
+def pendulum(t, y, damping):
+    return jnp.stack([y[1], -jnp.sin(y[0]) - damping * y[1]])
+
+
+def never_still(t, y, args):
+    return jnp.stack([1 + y[0] ** 2, -y[1]])
+
+
+LORENZ_BOX = (jnp.array([-20.0, -20.0, -5.0]), jnp.array([20.0, 20.0, 40.0]))
+
+
+@pytest.mark.parametrize(("rho", "wings"), [(28.0, "saddle"), (20.0, "stable focus")])
+def test_lorenz_has_its_origin_and_two_wings(rho: float, wings: str):
+    found = cf.find_fixed_points(lorenz, bounds=LORENZ_BOX, starts=24, args=rho)
+    assert len(found) == 3
+    x, z = np.sqrt(8 / 3 * (rho - 1)), rho - 1
+    places = sorted((np.asarray(point.point).tolist() for point in found), key=lambda place: place[0])
+    np.testing.assert_allclose(places, [[-x, -x, z], [0, 0, 0], [x, x, z]], atol=1e-9)
+    kinds = {round(float(point.point[0]), 6): str(point.kind) for point in found}
+    assert kinds[0.0] == "saddle"
+    assert sorted(kinds.values()) == sorted(["saddle", wings, wings])
+    origin = next(point for point in found if abs(point.point[0]) < 1)
+    root = np.sqrt(81 + 40 * rho)
+    np.testing.assert_allclose(origin.eigenvalues, [(-11 + root) / 2, -8 / 3, (-11 - root) / 2], rtol=1e-9)
+    assert [point.n_unstable for point in found] == sorted(point.n_unstable for point in found)
+
+
+@pytest.mark.parametrize(
+    ("b", "kind"), [(1.5, "stable focus"), (2.0, "centre"), (3.0, "unstable focus"), (5.0, "unstable node")]
+)
+def test_the_brusselator_passes_through_a_hopf_bifurcation(b: float, kind: str):
+    found = cf.find_fixed_points(brusselator, bounds=(jnp.full(2, 0.1), jnp.full(2, 6.0)), starts=16, args=b)
+    assert [point.kind for point in found] == [kind]
+    np.testing.assert_allclose(found[0].point, [1.0, b], rtol=1e-9)
+
+
+def test_what_lies_outside_the_bounds_is_counted_and_left_out():
+    box = (jnp.array([-1.0, -1.0]), jnp.array([4.0, 1.0]))
+    found = cf.find_fixed_points(pendulum, bounds=box, starts=24, args=0.0)
+    assert [str(point.kind) for point in found] == ["centre", "saddle"]
+    np.testing.assert_allclose([point.point for point in found], [[0, 0], [np.pi, 0]], atol=1e-9)
+    assert found.n_starts == 24
+    assert 2 <= found.n_converged <= 24
+    narrow = cf.find_fixed_points(
+        pendulum, bounds=(jnp.array([1.5, -0.1]), jnp.array([1.8, 0.1])), starts=24, args=0.0
+    )
+    assert len(narrow) == 0
+    assert narrow.n_outside == narrow.n_converged > 0
+
+
+def test_a_minimum_of_the_speed_is_no_fixed_point():
+    found = cf.find_fixed_points(never_still, bounds=(-jnp.ones(2), jnp.ones(2)), starts=24)
+    assert (len(found), found.n_starts, found.n_converged) == (0, 24, 0)
+    assert str(found) == "FixedPoints: 0 distinct; 0 of 24 starts converged, 0 outside the bounds"
+
+
+def test_every_start_ends_at_its_own_solution():
+    flow, teacher = network(0, N=4, M=3, P=1)
+    keys = jax.random.split(jax.random.key(1), 6)
+    draws = [cf.ensembles.near_solution(key, teacher, distance=0.1) for key in keys]
+    found = cf.find_fixed_points(flow, jtu.tree_map(lambda *leaves: jnp.stack(leaves), *draws))
+    assert len(found) == found.n_converged == found.n_starts == 6
+    for point in found:
+        assert isinstance(point.point, cf.Weights)
+        np.testing.assert_allclose(point.point.end_to_end, flow.S, atol=1e-12)
+        assert counts(point) == counts_on_solution_manifold(flow, point.point)
+
+
+def test_every_start_ends_at_a_solution_or_on_the_manifold_of_the_origin():
+    flow, _ = network(0, N=4, M=3, P=1)
+    draws = [cf.ensembles.gaussian_weights(jax.random.key(i), N=4, M=3) for i in range(6)]
+    found = cf.find_fixed_points(flow, jtu.tree_map(lambda *leaves: jnp.stack(leaves), *draws))
+    assert len(found) == found.n_converged == 6
+    S, _, _, C = numbers(flow)
+    for point in found:
+        if point.n_manifold == 4 * (3 + 1) - 3:
+            np.testing.assert_allclose(point.point.end_to_end, S, atol=1e-12)
+        else:  # W2 = 0 and S C W1ᵀ = 0, a linear space
+            assert point.n_manifold == 4 * (3 - 1)
+            np.testing.assert_allclose(point.point.W2, 0.0, atol=1e-9)
+            np.testing.assert_allclose(S @ C @ point.point.W1.T, 0.0, atol=1e-9)
+
+
+def test_coinciding_guesses_give_one_point():
+    guesses = jnp.array([[0.1, 0.0], [0.1, 0.0], [0.0, -0.2], [0.05, 0.1]])
+    found = cf.find_fixed_points(pendulum, guesses, args=0.3)
+    assert [point.kind for point in found] == ["stable focus"]
+    assert (found.n_starts, found.n_converged, found.n_outside) == (4, 4, 0)
+
+
+def test_the_same_key_finds_the_same_points():
+    box = (-jnp.ones(2), jnp.ones(2))
+    flow = cf.toy_flow(0.3, flip="readout")
+    first, again, other = (
+        cf.find_fixed_points(flow, bounds=box, starts=24, key=jax.random.key(seed)) for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal([p.point for p in first], [p.point for p in again])
+    assert first[0].kind == other[0].kind == "centre"  # the isolated one comes first
+    assert len(first) != len(other) or not np.array_equal([p.point for p in first], [p.point for p in other])
+
+
+def test_a_start_where_the_field_is_not_finite_is_lost_alone():
+    found = cf.find_fixed_points(lambda t, y, args: jnp.log(y), jnp.array([[-1.0, 2.0], [1.1, 0.9]]))
+    assert (found.n_starts, found.n_converged) == (2, 1)
+    np.testing.assert_allclose(found[0].point, 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "Exactly one of `guesses` and `bounds` must be given, but neither were"),
+        (
+            {"guesses": jnp.zeros((1, 2)), "bounds": (jnp.zeros(2), jnp.ones(2))},
+            "Exactly one of `guesses` and `bounds` must be given, but both were",
+        ),
+        ({"guesses": jnp.zeros((3, 5))}, r"must have shape \(2,\)"),
+        (
+            {"guesses": jnp.array([[0.0, jnp.inf]])},
+            r"`guesses` must be finite, but has inf at index \(0, 1\)",
+        ),
+        ({"bounds": (jnp.ones(2), jnp.zeros(2))}, "lower corner below upper corner"),
+        ({"bounds": (jnp.zeros(2), [1.0, 1.0])}, "the same structure"),
+        ({"bounds": (jnp.zeros(2), jnp.full(2, jnp.nan))}, r"`bounds\[1\]` must be finite"),
+        ({"bounds": (jnp.zeros(3), jnp.ones(3))}, r"must have shape \(2,\)"),
+        ({"bounds": (jnp.zeros(2), jnp.ones(2)), "starts": 0}, "`starts` must be at least 1, but is 0"),
+        ({"bounds": (jnp.zeros(2), jnp.ones(2)), "starts": 2.5}, "`starts` must be a whole number"),
+        ({"guesses": jnp.zeros((1, 2)), "max_steps": 0}, "`max_steps` must be at least 1"),
+    ],
+)
+def test_bad_searches_are_refused_in_a_sentence(arguments: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        cf.find_fixed_points(cf.toy_flow(), **arguments)
+
+
+def test_a_system_that_cannot_be_called_is_refused():
+    with pytest.raises(ValueError, match="`system` must be a vector field"):
+        cf.find_fixed_points(3.0, jnp.zeros((1, 2)))  # type: ignore[arg-type]
