@@ -6,6 +6,7 @@ interval in which a column was lost is taken again in halves. Between two looks 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffrax
@@ -154,8 +155,9 @@ def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
     def one_piece(now: _Interval) -> _Interval:
         before = now.state
         begin, end = (_time(problem, before, now.piece + i) for i in (0, 1))
-        after, volume_growth = _advance(problem, before, begin, end)
-        frame, diagonal, left = problem.over_members(tangent.orthonormalise)(after.frame)
+        after, volume_growth = advance(problem, before, begin, end)
+        qr = partial(tangent.orthonormalise, may_be_singular=problem.solver is None)
+        frame, diagonal, left = problem.over_members(qr)(after.frame)
         lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(problem, before)
         lost = lost & (after.status == RUNNING)
         after = eqx.tree_at(lambda s: s.frame, after, frame)
@@ -190,7 +192,7 @@ def _can_halve(problem: Problem, state: State) -> Bool[Array, ""]:
     return (jnp.round(problem.dt).astype(jnp.int64) // state.pieces) % 2 == 0
 
 
-def _advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+def advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
     """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
     return (_iterate if problem.solver is None else _integrate)(problem, state, begin, end)
 
@@ -245,6 +247,7 @@ class _Stepping(eqx.Module):
     escape: Float[Array, "*members"]
     status: Int[Array, ""]
     steps: Int[Array, ""]
+    jumped: Any  # whether a member was stopped by the last step, which makes the velocity in the solver's memory wrong
 
 
 def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
@@ -263,7 +266,9 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
         count = jnp.ceil((end - now.t) / now.step)
         step = (end - now.t) / count
         t = jnp.where(count <= 1, end, now.t + step)
-        point, error, _, memory, result = solver.step(term, now.t, t, now.point, None, now.memory, False)
+        point, error, _, memory, result = solver.step(
+            term, now.t, t, now.point, now.escape == jnp.inf, now.memory, now.jumped
+        )
         size = _error_size(problem, unpack(error), unpack(now.point), unpack(point))
         size = jnp.where((result == diffrax.RESULTS.successful) & jnp.isfinite(size), size, jnp.inf)
         accepted = size < 1
@@ -274,16 +279,18 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
         status = jnp.where(step * factor < smallest_step, STEP_TOO_SMALL, RUNNING)
         status = jnp.where(steps - state.steps >= problem.max_steps, STEP_LIMIT, status)
         status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, status)
-        return _Stepping(t, step * factor, point, memory, escape, status, steps)
+        jumped = jnp.any(escape != now.escape) if problem.members else False
+        return _Stepping(t, step * factor, point, memory, escape, status, steps, jumped)
 
     begun = _Stepping(
         begin,
         jnp.minimum(state.step, end - begin),
         point,
-        solver.init(term, begin, end, point, None),
+        solver.init(term, begin, end, point, state.escape == jnp.inf),
         state.escape,
         state.status,
         state.steps,
+        jnp.asarray(False) if problem.members else False,
     )
     done = jax.lax.while_loop(goes_on, one_step, begun)
     y, V, growth = unpack(done.point)
@@ -319,19 +326,20 @@ def _field(
     """The vector field of state, frame and volume together; members that escaped are held still."""
     separate_stages = tangent.size(state.frame) > LARGEST_FUSED_FRAME
 
-    def member_field(system: Any, args: Any, t: Array, y: Any, V: Any) -> tuple[Any, Any, Array]:
+    def member_field(
+        system: Any, args: Any, t: Array, moves: Array, y: Any, V: Any
+    ) -> tuple[Any, Any, Array]:
         rate, frame_rate = tangent.push_flow(system, t, y, V, args)
         growth = _divergence(system, t, y, args) if problem.with_divergence else jnp.zeros(())
         rates = (rate, frame_rate, growth)
         if problem.members is None:
             return rates
-        moves = largest(y) < problem.blow_up
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), rates)
 
-    def field(t: Array, point: Any, _: Any) -> Any:
+    def field(t: Array, point: Any, moves: Array) -> Any:
         y, V, growth = unpack(point)
-        times = t if problem.members is None else jnp.broadcast_to(t, growth.shape)
-        return pack(problem.over_systems(member_field)(times, y, V))
+        times = jnp.broadcast_to(t, growth.shape)
+        return pack(problem.over_systems(member_field)(times, moves, y, V))
 
     return _kept_apart(problem, field) if separate_stages else field
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from curlflow import _checks
 from curlflow.lyapunov import ending, engine, runner, statistics
+from curlflow.lyapunov.explained import Zeros, count_zeros, known_symmetries
 from curlflow.outcome import Ending, Outcome
 
 
@@ -114,14 +116,19 @@ class LyapunovSpectrum:
 
     @property
     def mean_divergence(self) -> float | None:
-        """The time average of tr J, or of log |det J| for a map."""
+        """The time average of tr J, or of ln abs(det J) for a map."""
         volume = self._series[1]
         return float(volume.mean()) / self.dt if self._run.problem.with_divergence and len(volume) else None
 
     @property
     def resolution(self) -> Float[np.ndarray, " k"]:
-        """How far from 0 an exponent must be to count as different from it: three standard errors, and the solver's error."""
-        return 3 * self.stderr + 10 * float(self._run.problem.rtol)
+        """How far from 0 an exponent must be to count as different from it.
+
+        Three standard errors; log(T/dt)/T, because neighbouring orbits that separate like a power of time show that much; and
+        the solver's error.
+        """
+        algebraic = math.log(len(self.local) + 1) / max(self.T, self.dt)
+        return 3 * self.stderr + algebraic + 10 * float(self._run.problem.rtol)
 
     @property
     def kaplan_yorke(self) -> float | None:
@@ -209,6 +216,42 @@ class LyapunovSpectrum:
             raise ValueError(f"`window` must not be longer than the run, T = {self.T:g}, but is {window:g}.")
         count = len(self.local) // width
         return self.local[: count * width].reshape(count, width, -1).mean(axis=1)
+
+    def zeros(
+        self,
+        *,
+        conserved: Callable[[PyTree[Array]], Any] | None = None,
+        symmetries: Callable[[PyTree[Array]], PyTree[Array]] | None = None,
+    ) -> Zeros:
+        """How many exponents of this flow must be zero, and why, counted at the final state.
+
+        Parameters
+        ----------
+        conserved
+            Function of the state whose values, any pytree, are constant along orbits; None means the system's own method
+            `conserved`, if it has one.
+        symmetries
+            Function from the state to the directions in which continuous symmetries move it, stacked on a leading axis of
+            every leaf; None means those that are known of the flows of this package (rotations among hidden units).
+
+        Raises
+        ------
+        ValueError
+            If the system is a map, or has too many conserved quantities to count.
+        """
+        problem, t = self._own_problem, float(self._run.state.time)
+        if problem.solver is None:
+            raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
+        system, y = problem.system, self.final_state
+        return count_zeros(
+            lambda y: system(t, y, problem.args),
+            y,
+            at_rest=ending.is_at_rest(problem, y, t),
+            autonomous=ending.is_autonomous(problem, y, t),
+            conserved=getattr(system, "conserved", None) if conserved is None else conserved,
+            symmetries=(lambda y: known_symmetries(system, y)) if symmetries is None else symmetries,
+            observed=int(np.sum(np.abs(self.exponents) <= self.resolution)),
+        )
 
     def extend(self, T: float, *, progress: bool = False) -> "LyapunovSpectrum":
         """Go on until the average covers the time T: the result is exactly that of one long run.

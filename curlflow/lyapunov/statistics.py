@@ -29,26 +29,26 @@ def standard_error(series: Float[np.ndarray, "times k"]) -> Float[np.ndarray, " 
     counts = [count for count in BLOCK_COUNTS if m >= 2 * count] or [m // 2, 2]
     lengths = np.array([m // count for count in counts])
     scaled = np.array([_block_variance(np.where(finite, series, 0.0), b) * b for b in lengths])
-    # The relative error of a variance from B blocks is √(2/B); overlapping ones do a little better.
     return np.sqrt(np.array([_extrapolate(lengths, column, m) for column in scaled.T]) / m)
 
 
 def _block_variance(series: np.ndarray, length: int) -> np.ndarray:
-    """The unbiased variance of the averages over overlapping blocks of `length` values."""
-    m = len(series)
+    """The variance of the averages over overlapping blocks of `length` values, around the average over all."""
     sums = np.concatenate([np.zeros((1, series.shape[1])), np.cumsum(series - series.mean(axis=0), axis=0)])
     averages = (sums[length:] - sums[:-length]) / length
-    # Blocks scatter around the sample's own mean, which follows them: (1 − b/m) of the scatter is left.
-    return np.mean(averages**2, axis=0) / (1 - length / m)
+    return np.mean(averages**2, axis=0)
 
 
 def _extrapolate(lengths: np.ndarray, scaled: np.ndarray, m: int) -> float:
-    """V(m) from the fit V(b) = D + c/b with D ≥ 0, weighted by the number of blocks."""
+    """V(m) from the fit V(b) = D + c/b with D ≥ 0, weighted by the number of blocks.
+
+    Blocks scatter around the sample's own average, which follows them: their variance is V(b)/b − V(m)/m.
+    """
     weights = np.sqrt(m / lengths) / np.maximum(scaled, 1e-300)
-    design = np.stack([np.ones(len(lengths)), 1 / lengths], axis=1)
+    design = np.stack([1 - lengths / m, (1 - (lengths / m) ** 2) / lengths], axis=1)
     (D, c), *_ = np.linalg.lstsq(design * weights[:, None], scaled * weights, rcond=None)
     if D < 0:
-        D, c = 0.0, np.average(scaled * lengths, weights=m / lengths)
+        D, c = 0.0, np.average(scaled / design[:, 1], weights=m / lengths)
     return max(D + c / m, 0.0)
 
 

@@ -29,7 +29,7 @@ def frame_axes(y: PyTree[Array]) -> PyTree[int]:
 
 def size(y: PyTree[Array]) -> int:
     """How many numbers the state holds."""
-    return sum(leaf.size for leaf in jtu.tree_leaves(y))
+    return sum(jnp.size(leaf) for leaf in jtu.tree_leaves(y))
 
 
 def random_frame(key: PRNGKeyArray, y: PyTree[Array], k: int) -> PyTree[Array]:
@@ -86,8 +86,10 @@ def column_squares(V: PyTree[Array]) -> Float[Array, " k"]:
     return sum((squares(leaf) for leaf in jtu.tree_leaves(V)), jnp.zeros(()))
 
 
-def orthonormalise(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"], Float[Array, ""]]:
-    """One QR factorisation of the frame.
+def orthonormalise(
+    V: PyTree[Array], may_be_singular: bool = False
+) -> tuple[PyTree[Array], Float[Array, " k"], Float[Array, ""]]:
+    """One QR factorisation of the frame: by reflections, the slow way, if its columns may be exactly dependent.
 
     Returns
     -------
@@ -98,7 +100,9 @@ def orthonormalise(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"],
     """
     k, n = _frame_shape(V)
     lengths = jnp.sqrt(column_squares(V))
-    if k <= MOST_UNROLLED_COLUMNS and k * n <= LARGEST_UNROLLED_FRAME:
+    if may_be_singular and k > 1:
+        frame, diagonal = _householder(V)
+    elif k <= MOST_UNROLLED_COLUMNS and k * n <= LARGEST_UNROLLED_FRAME:
         frame, diagonal = _gram_schmidt(V)
     elif n >= CHOLESKY_ASPECT * k:
         frame, diagonal = _cholesky_qr2(V, lengths)
