@@ -1,4 +1,4 @@
-"""Adaptive integration of flows: `integrate` → `Trajectory`. The one place that knows diffrax's controllers and events."""
+"""Adaptive integration of flows: `integrate` → `Trajectory`."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import optimistix as optx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow._compile import compiled
-from curlflow.outcome import Ending, Outcome
+from curlflow._solve import Problem, Stop, batch_outcomes_of, float64, largest_entry, outcome_of, saved, solve
 from curlflow.solvers import Dopri8, Tsit5
 from curlflow.trajectory import Trajectory
 
@@ -28,7 +26,6 @@ DEFAULT_MAX_DENSE_STEPS = 4096
 LARGEST_DOPRI8_SYSTEM = 64
 
 Solver = Literal["tsit5", "dopri8", "kvaerno5"] | diffrax.AbstractSolver
-Stop = Literal["fixed point"] | Callable[[Any, PyTree[Array], Any], Any]
 
 
 def integrate(
@@ -122,13 +119,13 @@ def integrate(
         raise ValueError(
             "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch."
         )
-    args = jtu.tree_map(lambda leaf: _array(leaf) if isinstance(leaf, float) else leaf, args)
-    problem = _Problem(
-        t0=_array(_checks.finite_number("t0", t0)),
-        t1=_array(_checks.finite_number("t1", t1)),
-        rtol=_array(_relative_tolerance(rtol)),
-        atol=_array(_checks.non_negative_number("atol", atol)),
-        blow_up=_array(_blow_up(blow_up, y0)),
+    args = jtu.tree_map(lambda leaf: float64(leaf) if isinstance(leaf, float) else leaf, args)
+    problem = Problem(
+        t0=float64(_checks.finite_number("t0", t0)),
+        t1=float64(_checks.finite_number("t1", t1)),
+        rtol=float64(_relative_tolerance(rtol)),
+        atol=float64(_checks.non_negative_number("atol", atol)),
+        blow_up=float64(_blow_up(blow_up, y0)),
         args=args,
         system=system,
         stop=_check_stop(stop),
@@ -142,9 +139,9 @@ def integrate(
     _check_start(system, float(t0), y0, args, batch)
     if callable(stop):
         _check_verdict(stop, float(t0), y0, args)
-    solution = _solve(problem, y0, times)
-    outcome = _batch_outcomes(problem, solution) if batch else _outcome(problem, solution)
-    ts, ys = _saved(problem, solution)
+    solution = solve(problem, y0, times)
+    outcome = batch_outcomes_of(problem, solution) if batch else outcome_of(problem, solution)
+    ts, ys = saved(problem, solution)
     stats = {
         "solver": type(problem.solver).__name__,
         "rtol": float(rtol),
@@ -156,249 +153,8 @@ def integrate(
     return Trajectory(ts, ys, outcome, stats, system, args, solution.interpolation)
 
 
-class _Problem(eqx.Module):
-    """What to integrate and how. Numbers are arrays, so that new ones do not recompile; the rest is compiled in."""
-
-    t0: Float[Array, ""]
-    t1: Float[Array, ""]
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-    blow_up: Float[Array, ""]
-    args: Any
-    system: Any
-    stop: Stop | None
-    solver: diffrax.AbstractSolver
-    is_batch: bool
-    dense: bool
-    max_steps: int
-    progress: bool
-
-    def is_at_rest(self, y: PyTree[Array], velocity: PyTree[Array]) -> Array:
-        """Whether, at this velocity, the state would move by less than the tolerance over the whole time span."""
-        distance = _largest(velocity) * jnp.abs(self.t1 - self.t0)
-        return distance <= self.atol + self.rtol * _largest(y)
-
-
-@compiled
-def _solve(problem: _Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution:
-    if problem.is_batch:
-        term, y0, norm, event = (
-            diffrax.ODETerm(_batch_field(problem)),
-            _batch_state(y0),
-            _largest_member_norm,
-            None,
-        )
-    else:
-        term, norm, event = diffrax.ODETerm(problem.system), optx.rms_norm, _event(problem)
-    return diffrax.diffeqsolve(
-        term,
-        problem.solver,
-        problem.t0,
-        problem.t1,
-        None,
-        y0,
-        problem.args,
-        saveat=diffrax.SaveAt(
-            subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)], dense=problem.dense
-        ),
-        stepsize_controller=diffrax.PIDController(
-            problem.rtol,
-            problem.atol,
-            norm=norm,
-            dtmin=_smallest_step(problem),
-            # One singular member must not end the whole batch: there it is stepped over, and held still from then on.
-            force_dtmin=problem.is_batch,
-        ),
-        event=event,
-        # Nothing is differentiated through the solve, and this adjoint has the cheapest loop.
-        adjoint=diffrax.ForwardMode(),
-        max_steps=problem.max_steps,
-        throw=False,
-        progress_meter=diffrax.TqdmProgressMeter() if problem.progress else diffrax.NoProgressMeter(),
-    )
-
-
-def _smallest_step(problem: _Problem) -> Array:
-    """A step of a few units in the last place of the time: below it time stands still."""
-    return 16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(problem.t0), jnp.abs(problem.t1))
-
-
-def _event(problem: _Problem) -> diffrax.Event:
-    # Diffrax runs its own clock forwards, and shows that clock to events even where it integrates backwards.
-    direction = jnp.sign(problem.t1 - problem.t0)
-
-    def blow_up(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
-        # In logarithms, because Newton's method must find the crossing of something that grows without bound.
-        return jnp.log(jnp.maximum(_largest(y), 1e-300)) - jnp.log(problem.blow_up)
-
-    def fixed_point(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
-        return problem.is_at_rest(y, problem.system(direction * t, y, args))
-
-    def stop(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
-        return jnp.asarray(problem.stop(direction * t, y, args), bool)  # pyright: ignore[reportCallIssue, reportOptionalCall]
-
-    conditions: dict[str, Callable[..., Array]] = {"blow_up": blow_up}
-    if callable(problem.stop):
-        conditions["stop"] = stop
-    elif problem.stop is not None:
-        conditions["fixed_point"] = fixed_point
-    # Newton ends on its steps in time alone: the size of what blows up is not known better than time's rounding allows.
-    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-15, cauchy_termination=False))
-
-
-# A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
-# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up, comes to rest or ceases to be
-# finite is held still, by a condition on its own state, while the others go on; its clock, which runs while it moves,
-# then tells when that was.
-
-
-def _batch_state(y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
-    members = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), y0)
-    return members, jnp.zeros(jtu.tree_leaves(y0)[0].shape[0])
-
-
-def _batch_field(problem: _Problem) -> Callable[..., Any]:
-    def member_field(t: Array, y: PyTree[Array], args: Any) -> tuple[PyTree[Array], Array]:
-        velocity = problem.system(t, y, args)
-        moves = _largest(y) < problem.blow_up
-        if problem.stop is not None:
-            moves &= ~problem.is_at_rest(y, velocity)
-        return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
-
-    def batch_field(t: Array, state: tuple[PyTree[Array], Array], args: Any) -> tuple[PyTree[Array], Array]:
-        return jax.vmap(member_field, in_axes=(None, -1, None), out_axes=-1)(t, state[0], args)
-
-    return batch_field
-
-
-def _largest_member_norm(error: PyTree[Array]) -> Array:
-    """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
-    leaves = jtu.tree_leaves(error)
-    squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
-    # The error of a step that ceases to be finite is infinite; of a member that already was not, it is NaN and no matter.
-    worst = jnp.max(jnp.where(jnp.isnan(squares), 0.0, squares))
-    return jnp.sqrt(worst / sum(leaf[..., 0].size for leaf in leaves))
-
-
-def _outcome(problem: _Problem, solution: diffrax.Solution) -> Outcome:
-    t_end = _end_time(solution)
-    # The mask, not the solver's result, which reports instead how Newton's method ended.
-    happened = [name for name, mask in solution.event_mask.items() if mask]  # pyright: ignore[reportOptionalMemberAccess]
-    if happened:
-        return _stopped_outcome(happened[0], t_end, problem)
-    if solution.result == diffrax.RESULTS.dt_min_reached and _outgrows_time(problem, solution):
-        largest = float(_largest(_final_state(solution)))
-        message = f"The state grows without bound at t = {t_end:.6g}: {largest:.3g} there, and too fast to be followed."
-        return Outcome(Ending.BLEW_UP, t_end, message)
-    return _solver_outcome(problem, solution, t_end)
-
-
-def _outgrows_time(problem: _Problem, solution: diffrax.Solution) -> bool:
-    """Whether the state, at its present rate, multiplies within the shortest steps: the end of a blow-up in finite time."""
-    y = _final_state(solution)
-    velocity = problem.system(_array(_end_time(solution)), y, problem.args)
-    growth = sum(jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(y), jtu.tree_leaves(velocity), strict=True))
-    size = sum(jnp.vdot(leaf, leaf) for leaf in jtu.tree_leaves(y))
-    return bool(1000 * _smallest_step(problem) * growth > size)
-
-
-def _batch_outcomes(problem: _Problem, solution: diffrax.Solution) -> tuple[Outcome, ...]:
-    t_end, (final, clocks) = _end_time(solution), _final_state(solution)
-    t_own = float(problem.t0) + np.asarray(clocks)
-    stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
-    largest = np.asarray(jax.vmap(_largest, in_axes=-1)(final))
-    blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
-    ends = np.select([np.isnan(largest), blew_up], ["not_finite", "blow_up"], "fixed_point")
-    common = _solver_outcome(problem, solution, t_end)
-    return tuple(
-        _stopped_outcome(end, float(t), problem) if early else common
-        for t, early, end in zip(t_own, stopped_early, ends, strict=True)
-    )
-
-
-def _stopped_outcome(event: str, t: float, problem: _Problem) -> Outcome:
-    if event == "blow_up":
-        message = f"The largest entry of the state passed {float(problem.blow_up):g} at t = {t:.6g}."
-        return Outcome(Ending.BLEW_UP, t, message)
-    if event == "fixed_point":
-        return Outcome(
-            Ending.FIXED_POINT, t, f"From t = {t:.6g} on the state moves by less than the tolerance."
-        )
-    if event == "not_finite":
-        return _vanished_step_outcome(t)
-    return Outcome(Ending.STOPPED, t, f"The stop condition held at t = {t:.6g}.")
-
-
-def _solver_outcome(problem: _Problem, solution: diffrax.Solution, t: float) -> Outcome:
-    if solution.result == diffrax.RESULTS.successful:
-        return Outcome(Ending.COMPLETED, t, f"Reached t = {t:.6g}.")
-    if solution.result == diffrax.RESULTS.max_steps_reached:
-        message = (
-            f"{problem.max_steps} steps reached only t = {t:.6g}. Raise `max_steps`, loosen `rtol` and `atol`, "
-            'or, if the system is stiff, take solver="kvaerno5".'
-        )
-        return Outcome(Ending.STEP_LIMIT, t, message)
-    if solution.result == diffrax.RESULTS.dt_min_reached:
-        return _vanished_step_outcome(t)
-    message = (
-        f"{type(problem.solver).__name__} failed at t = {t:.6g}. Try another solver or other tolerances."
-    )
-    return Outcome(Ending.SOLVER_FAILED, t, message)
-
-
-def _vanished_step_outcome(t: float) -> Outcome:
-    message = (
-        f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
-        "or `rtol` and `atol` are tighter than rounding allows."
-    )
-    return Outcome(Ending.STEP_TOO_SMALL, t, message)
-
-
-def _end_time(solution: diffrax.Solution) -> float:
-    return float(solution.ts[1][-1])  # pyright: ignore[reportOptionalSubscript]
-
-
-def _final_state(solution: diffrax.Solution) -> PyTree[Array]:
-    return jtu.tree_map(lambda leaf: leaf[-1], solution.ys[1])  # pyright: ignore[reportOptionalSubscript]
-
-
-def _saved(problem: _Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyTree[Array]]:
-    """The times and states up to the end of the run, the end itself included."""
-    t_end, forwards = _end_time(solution), float(problem.t1) > float(problem.t0)
-    ts = np.asarray(solution.ts[0])  # pyright: ignore[reportOptionalSubscript]
-    kept = np.flatnonzero(np.isfinite(ts) & ((ts < t_end) if forwards else (ts > t_end)))
-    pairs = zip(jtu.tree_leaves(solution.ys[0]), jtu.tree_leaves(_final_state(solution)), strict=True)  # pyright: ignore[reportOptionalSubscript]
-    leaves = [jnp.concatenate([saved[kept], final[None]]) for saved, final in pairs]
-    ys = jtu.tree_unflatten(jtu.tree_structure(_final_state(solution)), leaves)
-    ts = np.append(ts[kept], t_end)
-    return ts, _masked_members(problem, ts, ys) if problem.is_batch else ys
-
-
-def _masked_members(problem: _Problem, ts: np.ndarray, state: tuple[PyTree[Array], Array]) -> PyTree[Array]:
-    """The members' states, times first and members second, NaN where a member had already blown up."""
-    ys, clocks = state
-    blown = jax.vmap(jax.vmap(_largest, in_axes=-1))(ys) >= problem.blow_up
-    # The first state past the threshold is a member's last one.
-    over = blown & (jnp.abs(clocks) < jnp.abs(ts - problem.t0)[:, None])
-
-    def mask(leaf: Array) -> Array:
-        leaf = jnp.moveaxis(leaf, -1, 1)
-        return jnp.where(jnp.expand_dims(over, tuple(range(2, leaf.ndim))), jnp.nan, leaf)
-
-    return jtu.tree_map(mask, ys)
-
-
-def _largest(y: PyTree[Array]) -> Array:
-    """The largest magnitude of any entry of the pytree."""
-    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()
-
-
 def _size(y: PyTree[Array]) -> int:
     return sum(leaf.size for leaf in jtu.tree_leaves(y))
-
-
-def _array(value: float) -> Array:
-    return jnp.asarray(value, jnp.float64)
 
 
 def _relative_tolerance(rtol: float) -> float:
@@ -411,9 +167,9 @@ def _relative_tolerance(rtol: float) -> float:
 
 
 def _blow_up(blow_up: float, y0: PyTree[Array]) -> float:
-    if not blow_up > float(_largest(y0)):
+    if not blow_up > float(largest_entry(y0)):
         raise ValueError(
-            f"`blow_up` must exceed the largest entry of y0, {float(_largest(y0)):g}, but is {blow_up:g}."
+            f"`blow_up` must exceed the largest entry of y0, {float(largest_entry(y0)):g}, but is {blow_up:g}."
         )
     return float(blow_up)
 
@@ -469,7 +225,7 @@ def _check_start(system: Any, t0: float, y0: PyTree[Array], args: Any, batch: bo
     first = jtu.tree_map(lambda leaf: leaf[0], y0) if batch else y0
     _checks.require_state(system, first)
     _checks.require_same_structure(system, first, args, t0)
-    for path, leaf in jtu.tree_leaves_with_path(_velocity(system, _array(t0), y0, args, batch)):
+    for path, leaf in jtu.tree_leaves_with_path(_velocity(system, float64(t0), y0, args, batch)):
         _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
 
 
@@ -480,7 +236,7 @@ def _velocity(system: Any, t: Array, y0: PyTree[Array], args: Any, batch: bool) 
 
 def _check_verdict(stop: Callable[..., Any], t0: float, y0: PyTree[Array], args: Any) -> None:
     """Refuse a stop condition whose value is not one truth value: a number would count as true."""
-    verdict = eqx.filter_eval_shape(lambda: jnp.asarray(stop(_array(t0), y0, args)))
+    verdict = eqx.filter_eval_shape(lambda: jnp.asarray(stop(float64(t0), y0, args)))
     if verdict.shape != () or verdict.dtype != bool:
         raise ValueError(
             f"`stop` must return one truth value, but returned {verdict.dtype}{list(verdict.shape)}."

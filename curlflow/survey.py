@@ -1,7 +1,7 @@
 """Flows looked at in a plane: what a phase portrait shows, computed.
 
-`survey` samples the velocity and the loss on a grid and, if the flow is planar, finds its fixed points, follows its curves of fixed
-points with their stability, and traces its separatrices.
+`survey` samples the velocity and the loss on a grid and, if the flow is planar, finds its fixed points, follows its curves
+of fixed points with their stability, and traces its separatrices.
 """
 
 from collections.abc import Sequence

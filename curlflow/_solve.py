@@ -1,0 +1,260 @@
+"""The compiled solve behind `integrate`: the one place that knows diffrax's controllers, events and save points."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Float, PyTree
+
+from curlflow._compile import compiled
+from curlflow.outcome import Ending, Outcome
+
+Stop = Literal["fixed point"] | Callable[[Any, PyTree[Array], Any], Any]
+
+
+class Problem(eqx.Module):
+    """What to integrate and how. Numbers are arrays, so that new ones do not recompile; the rest is compiled in."""
+
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    blow_up: Float[Array, ""]
+    args: Any
+    system: Any
+    stop: Stop | None
+    solver: diffrax.AbstractSolver
+    is_batch: bool
+    dense: bool
+    max_steps: int
+    progress: bool
+
+    def is_at_rest(self, y: PyTree[Array], velocity: PyTree[Array]) -> Array:
+        """Whether, at this velocity, the state would move by less than the tolerance over the whole time span."""
+        distance = largest_entry(velocity) * jnp.abs(self.t1 - self.t0)
+        return distance <= self.atol + self.rtol * largest_entry(y)
+
+
+@compiled
+def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution:
+    if problem.is_batch:
+        term, y0, norm, event = (
+            diffrax.ODETerm(_batch_field(problem)),
+            _batch_state(y0),
+            _worst_member_error,
+            None,
+        )
+    else:
+        term, norm, event = diffrax.ODETerm(problem.system), optx.rms_norm, _event(problem)
+    return diffrax.diffeqsolve(
+        term,
+        problem.solver,
+        problem.t0,
+        problem.t1,
+        None,
+        y0,
+        problem.args,
+        saveat=diffrax.SaveAt(
+            subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)], dense=problem.dense
+        ),
+        stepsize_controller=diffrax.PIDController(
+            problem.rtol,
+            problem.atol,
+            norm=norm,
+            dtmin=_smallest_step(problem),
+            # One singular member must not end the whole batch: there it is stepped over, and held still from then on.
+            force_dtmin=problem.is_batch,
+        ),
+        event=event,
+        # Nothing is differentiated through the solve, and this adjoint has the cheapest loop.
+        adjoint=diffrax.ForwardMode(),
+        max_steps=problem.max_steps,
+        throw=False,
+        progress_meter=diffrax.TqdmProgressMeter() if problem.progress else diffrax.NoProgressMeter(),
+    )
+
+
+def _smallest_step(problem: Problem) -> Array:
+    """A step of a few units in the last place of the time: below it time stands still."""
+    return 16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(problem.t0), jnp.abs(problem.t1))
+
+
+def _event(problem: Problem) -> diffrax.Event:
+    # Diffrax runs its own clock forwards, and shows that clock to events even where it integrates backwards.
+    direction = jnp.sign(problem.t1 - problem.t0)
+
+    def blow_up(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+        # In logarithms, because Newton's method must find the crossing of something that grows without bound.
+        return jnp.log(jnp.maximum(largest_entry(y), 1e-300)) - jnp.log(problem.blow_up)
+
+    def fixed_point(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+        return problem.is_at_rest(y, problem.system(direction * t, y, args))
+
+    def stop(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+        return jnp.asarray(problem.stop(direction * t, y, args), bool)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+
+    conditions: dict[str, Callable[..., Array]] = {"blow_up": blow_up}
+    if callable(problem.stop):
+        conditions["stop"] = stop
+    elif problem.stop is not None:
+        conditions["fixed_point"] = fixed_point
+    # Newton ends on its steps in time alone: the size of what blows up is not known better than time's rounding allows.
+    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-15, cauchy_termination=False))
+
+
+# A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
+# over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up, comes to rest or ceases to be
+# finite is held still, by a condition on its own state, while the others go on; its clock, which runs while it moves,
+# then tells when that was.
+
+
+def _batch_state(y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+    members = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), y0)
+    return members, jnp.zeros(jtu.tree_leaves(y0)[0].shape[0])
+
+
+def _batch_field(problem: Problem) -> Callable[..., Any]:
+    def member_field(t: Array, y: PyTree[Array], args: Any) -> tuple[PyTree[Array], Array]:
+        velocity = problem.system(t, y, args)
+        moves = largest_entry(y) < problem.blow_up
+        if problem.stop is not None:
+            moves &= ~problem.is_at_rest(y, velocity)
+        return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
+
+    def batch_field(t: Array, state: tuple[PyTree[Array], Array], args: Any) -> tuple[PyTree[Array], Array]:
+        return jax.vmap(member_field, in_axes=(None, -1, None), out_axes=-1)(t, state[0], args)
+
+    return batch_field
+
+
+def _worst_member_error(error: PyTree[Array]) -> Array:
+    """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
+    leaves = jtu.tree_leaves(error)
+    squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
+    # The error of a step that ceases to be finite is infinite; of a member that already was not, it is NaN and no matter.
+    worst = jnp.max(jnp.where(jnp.isnan(squares), 0.0, squares))
+    return jnp.sqrt(worst / sum(leaf[..., 0].size for leaf in leaves))
+
+
+def outcome_of(problem: Problem, solution: diffrax.Solution) -> Outcome:
+    t_end = _end_time(solution)
+    # The mask, not the solver's result, which reports instead how Newton's method ended.
+    happened = [name for name, mask in solution.event_mask.items() if mask]  # pyright: ignore[reportOptionalMemberAccess]
+    if happened:
+        return _stopped_outcome(happened[0], t_end, problem)
+    if solution.result == diffrax.RESULTS.dt_min_reached and _outgrows_time(problem, solution):
+        largest = float(largest_entry(_final_state(solution)))
+        message = f"The state grows without bound at t = {t_end:.6g}: {largest:.3g} there, and too fast to be followed."
+        return Outcome(Ending.BLEW_UP, t_end, message)
+    return _solver_outcome(problem, solution, t_end)
+
+
+def _outgrows_time(problem: Problem, solution: diffrax.Solution) -> bool:
+    """Whether the state, at its present rate, multiplies within the shortest steps: the end of a blow-up in finite time."""
+    y = _final_state(solution)
+    velocity = problem.system(float64(_end_time(solution)), y, problem.args)
+    growth = sum(jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(y), jtu.tree_leaves(velocity), strict=True))
+    size = sum(jnp.vdot(leaf, leaf) for leaf in jtu.tree_leaves(y))
+    return bool(1000 * _smallest_step(problem) * growth > size)
+
+
+def batch_outcomes_of(problem: Problem, solution: diffrax.Solution) -> tuple[Outcome, ...]:
+    t_end, (final, clocks) = _end_time(solution), _final_state(solution)
+    t_own = float(problem.t0) + np.asarray(clocks)
+    stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
+    largest = np.asarray(jax.vmap(largest_entry, in_axes=-1)(final))
+    blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
+    ends = np.select([np.isnan(largest), blew_up], ["not_finite", "blow_up"], "fixed_point")
+    common = _solver_outcome(problem, solution, t_end)
+    return tuple(
+        _stopped_outcome(end, float(t), problem) if early else common
+        for t, early, end in zip(t_own, stopped_early, ends, strict=True)
+    )
+
+
+def _stopped_outcome(event: str, t: float, problem: Problem) -> Outcome:
+    if event == "blow_up":
+        message = f"The largest entry of the state passed {float(problem.blow_up):g} at t = {t:.6g}."
+        return Outcome(Ending.BLEW_UP, t, message)
+    if event == "fixed_point":
+        return Outcome(
+            Ending.FIXED_POINT, t, f"From t = {t:.6g} on the state moves by less than the tolerance."
+        )
+    if event == "not_finite":
+        return _vanished_step_outcome(t)
+    return Outcome(Ending.STOPPED, t, f"The stop condition held at t = {t:.6g}.")
+
+
+def _solver_outcome(problem: Problem, solution: diffrax.Solution, t: float) -> Outcome:
+    if solution.result == diffrax.RESULTS.successful:
+        return Outcome(Ending.COMPLETED, t, f"Reached t = {t:.6g}.")
+    if solution.result == diffrax.RESULTS.max_steps_reached:
+        message = (
+            f"{problem.max_steps} steps reached only t = {t:.6g}. Raise `max_steps`, loosen `rtol` and `atol`, "
+            'or, if the system is stiff, take solver="kvaerno5".'
+        )
+        return Outcome(Ending.STEP_LIMIT, t, message)
+    if solution.result == diffrax.RESULTS.dt_min_reached:
+        return _vanished_step_outcome(t)
+    message = (
+        f"{type(problem.solver).__name__} failed at t = {t:.6g}. Try another solver or other tolerances."
+    )
+    return Outcome(Ending.SOLVER_FAILED, t, message)
+
+
+def _vanished_step_outcome(t: float) -> Outcome:
+    message = (
+        f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
+        "or `rtol` and `atol` are tighter than rounding allows."
+    )
+    return Outcome(Ending.STEP_TOO_SMALL, t, message)
+
+
+def _end_time(solution: diffrax.Solution) -> float:
+    return float(solution.ts[1][-1])  # pyright: ignore[reportOptionalSubscript]
+
+
+def _final_state(solution: diffrax.Solution) -> PyTree[Array]:
+    return jtu.tree_map(lambda leaf: leaf[-1], solution.ys[1])  # pyright: ignore[reportOptionalSubscript]
+
+
+def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyTree[Array]]:
+    """The times and states up to the end of the run, the end itself included."""
+    t_end, forwards = _end_time(solution), float(problem.t1) > float(problem.t0)
+    ts = np.asarray(solution.ts[0])  # pyright: ignore[reportOptionalSubscript]
+    kept = np.flatnonzero(np.isfinite(ts) & ((ts < t_end) if forwards else (ts > t_end)))
+    pairs = zip(jtu.tree_leaves(solution.ys[0]), jtu.tree_leaves(_final_state(solution)), strict=True)  # pyright: ignore[reportOptionalSubscript]
+    leaves = [jnp.concatenate([saved[kept], final[None]]) for saved, final in pairs]
+    ys = jtu.tree_unflatten(jtu.tree_structure(_final_state(solution)), leaves)
+    ts = np.append(ts[kept], t_end)
+    return ts, _masked_members(problem, ts, ys) if problem.is_batch else ys
+
+
+def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array], Array]) -> PyTree[Array]:
+    """The members' states, times first and members second, NaN where a member had already blown up."""
+    ys, clocks = state
+    blown = jax.vmap(jax.vmap(largest_entry, in_axes=-1))(ys) >= problem.blow_up
+    # The first state past the threshold is a member's last one.
+    over = blown & (jnp.abs(clocks) < jnp.abs(ts - problem.t0)[:, None])
+
+    def mask(leaf: Array) -> Array:
+        leaf = jnp.moveaxis(leaf, -1, 1)
+        return jnp.where(jnp.expand_dims(over, tuple(range(2, leaf.ndim))), jnp.nan, leaf)
+
+    return jtu.tree_map(mask, ys)
+
+
+def largest_entry(y: PyTree[Array]) -> Array:
+    """The largest magnitude of any entry of the pytree."""
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()
+
+
+def float64(value: float) -> Array:
+    """A number as an array, so that another one does not recompile."""
+    return jnp.asarray(value, jnp.float64)
