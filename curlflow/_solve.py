@@ -35,10 +35,16 @@ class Problem(eqx.Module):
     max_steps: int
     progress: bool
 
-    def is_at_rest(self, y: PyTree[Array], velocity: PyTree[Array]) -> Array:
-        """Whether, at this velocity, the state would move by less than the tolerance over the whole time span."""
-        distance = largest_entry(velocity) * jnp.abs(self.t1 - self.t0)
-        return distance <= self.atol + self.rtol * largest_entry(y)
+    def is_at_rest(self, t: Array, y: PyTree[Array], velocity: PyTree[Array], args: Any) -> Array:
+        """Whether the state has less than the tolerance left to go, as its deceleration tells.
+
+        The velocity v falls at the rate −⟨v, a⟩ / ⟨v, v⟩ with a = J v; divided by that rate it is the distance left.
+        (The velocity alone does not tell: where steps are as long as is stable, it does not fall below tolerance × rate.)
+        """
+        _, acceleration = jax.jvp(lambda y: self.system(t, y, args), (y,), (velocity,))
+        speed_squared, slowing = _inner(velocity, velocity), -_inner(velocity, acceleration)
+        speed = jnp.sqrt(speed_squared / sum(leaf.size for leaf in jtu.tree_leaves(y)))
+        return speed * speed_squared <= (self.atol + self.rtol * largest_entry(y)) * slowing
 
 
 @compiled
@@ -46,8 +52,8 @@ def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution
     if problem.is_batch:
         term, y0, norm, event = (
             diffrax.ODETerm(_batch_field(problem)),
-            _batch_state(y0),
-            _worst_member_error,
+            _batch_state(problem, y0),
+            _batch_norm(problem),
             None,
         )
     else:
@@ -94,7 +100,7 @@ def _event(problem: Problem) -> diffrax.Event:
         return jnp.log(jnp.maximum(largest_entry(y), 1e-300)) - jnp.log(problem.blow_up)
 
     def fixed_point(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
-        return problem.is_at_rest(y, problem.system(direction * t, y, args))
+        return problem.is_at_rest(direction * t, y, problem.system(direction * t, y, args), args)
 
     def stop(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
         return jnp.asarray(problem.stop(direction * t, y, args), bool)  # pyright: ignore[reportCallIssue, reportOptionalCall]
@@ -104,19 +110,24 @@ def _event(problem: Problem) -> diffrax.Event:
         conditions["stop"] = stop
     elif problem.stop is not None:
         conditions["fixed_point"] = fixed_point
-    # Newton ends on its steps in time alone: the size of what blows up is not known better than time's rounding allows.
-    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-15, cauchy_termination=False))
+    # What blows up may be too steep for the crossing to be met to this tolerance. Newton's method then ends at its
+    # iteration limit, as close as rounding allows, and `outcome_of` takes that for the success it is.
+    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-12))
 
 
 # A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
 # over it is an order of magnitude cheaper than `vmap` over solves. A member that blows up, comes to rest or ceases to be
 # finite is held still, by a condition on its own state, while the others go on; its clock, which runs while it moves,
-# then tells when that was.
+# then tells when that was. Clocks start at t1 − t0, so that their errors are relative to the whole time span.
 
 
-def _batch_state(y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+def _batch_state(problem: Problem, y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
     members = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), y0)
-    return members, jnp.zeros(jtu.tree_leaves(y0)[0].shape[0])
+    return members, jnp.full(jtu.tree_leaves(y0)[0].shape[0], problem.t1 - problem.t0)
+
+
+def _elapsed(problem: Problem, clocks: Array) -> Array:
+    return clocks - (problem.t1 - problem.t0)
 
 
 def _batch_field(problem: Problem) -> Callable[..., Any]:
@@ -124,7 +135,7 @@ def _batch_field(problem: Problem) -> Callable[..., Any]:
         velocity = problem.system(t, y, args)
         moves = largest_entry(y) < problem.blow_up
         if problem.stop is not None:
-            moves &= ~problem.is_at_rest(y, velocity)
+            moves &= ~problem.is_at_rest(t, y, velocity, args)
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
 
     def batch_field(t: Array, state: tuple[PyTree[Array], Array], args: Any) -> tuple[PyTree[Array], Array]:
@@ -133,13 +144,21 @@ def _batch_field(problem: Problem) -> Callable[..., Any]:
     return batch_field
 
 
-def _worst_member_error(error: PyTree[Array]) -> Array:
-    """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
-    leaves = jtu.tree_leaves(error)
-    squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
-    # The error of a step that ceases to be finite is infinite; of a member that already was not, it is NaN and no matter.
-    worst = jnp.max(jnp.where(jnp.isnan(squares), 0.0, squares))
-    return jnp.sqrt(worst / sum(leaf[..., 0].size for leaf in leaves))
+def _batch_norm(problem: Problem) -> Callable[[tuple[PyTree[Array], Array]], Array]:
+    # A clock stops within a step, and finding when takes short steps. A member that comes to rest hardly moves in them:
+    # were they much shorter than a millionth of the time span, rounding would hold it still before it is at rest.
+    weight = jnp.minimum(1e6 * problem.rtol, 1.0)
+
+    def worst_member_error(error: tuple[PyTree[Array], Array]) -> Array:
+        """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
+        leaves, clocks = jtu.tree_leaves(error[0]), error[1]
+        squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
+        means = squares / sum(leaf[..., 0].size for leaf in leaves)
+        # The error of a step that ceases to be finite is infinite; of a member that already was not, it is NaN and no matter.
+        worst = jnp.max(jnp.where(jnp.isnan(means), 0.0, means))
+        return jnp.maximum(jnp.sqrt(worst), weight * jnp.max(jnp.abs(clocks)))
+
+    return worst_member_error
 
 
 def outcome_of(problem: Problem, solution: diffrax.Solution) -> Outcome:
@@ -159,14 +178,12 @@ def _outgrows_time(problem: Problem, solution: diffrax.Solution) -> bool:
     """Whether the state, at its present rate, multiplies within the shortest steps: the end of a blow-up in finite time."""
     y = _final_state(solution)
     velocity = problem.system(float64(_end_time(solution)), y, problem.args)
-    growth = sum(jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(y), jtu.tree_leaves(velocity), strict=True))
-    size = sum(jnp.vdot(leaf, leaf) for leaf in jtu.tree_leaves(y))
-    return bool(1000 * _smallest_step(problem) * growth > size)
+    return bool(1000 * _smallest_step(problem) * _inner(y, velocity) > _inner(y, y))
 
 
 def batch_outcomes_of(problem: Problem, solution: diffrax.Solution) -> tuple[Outcome, ...]:
     t_end, (final, clocks) = _end_time(solution), _final_state(solution)
-    t_own = float(problem.t0) + np.asarray(clocks)
+    t_own = float(problem.t0) + np.asarray(_elapsed(problem, clocks))
     stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
     largest = np.asarray(jax.vmap(largest_entry, in_axes=-1)(final))
     blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
@@ -184,7 +201,7 @@ def _stopped_outcome(event: str, t: float, problem: Problem) -> Outcome:
         return Outcome(Ending.BLEW_UP, t, message)
     if event == "fixed_point":
         return Outcome(
-            Ending.FIXED_POINT, t, f"From t = {t:.6g} on the state moves by less than the tolerance."
+            Ending.FIXED_POINT, t, f"At t = {t:.6g} the state has less than the tolerance left to go."
         )
     if event == "not_finite":
         return _vanished_step_outcome(t)
@@ -241,7 +258,7 @@ def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array]
     ys, clocks = state
     blown = jax.vmap(jax.vmap(largest_entry, in_axes=-1))(ys) >= problem.blow_up
     # The first state past the threshold is a member's last one.
-    over = blown & (jnp.abs(clocks) < jnp.abs(ts - problem.t0)[:, None])
+    over = blown & (jnp.abs(_elapsed(problem, clocks)) < jnp.abs(ts - problem.t0)[:, None])
 
     def mask(leaf: Array) -> Array:
         leaf = jnp.moveaxis(leaf, -1, 1)
@@ -253,6 +270,11 @@ def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array]
 def largest_entry(y: PyTree[Array]) -> Array:
     """The largest magnitude of any entry of the pytree."""
     return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()
+
+
+def _inner(x: PyTree[Array], y: PyTree[Array]) -> Array:
+    products = [jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(x), jtu.tree_leaves(y), strict=True)]
+    return jnp.sum(jnp.stack(products))
 
 
 def float64(value: float) -> Array:

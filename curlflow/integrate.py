@@ -70,8 +70,8 @@ def integrate(
     dense
         Keep the solver's interpolation, so that the trajectory can be called at any time. One initial condition only.
     stop
-        When to end early: "fixed point" (at its present speed the state would move by less than the tolerance over the whole
-        time span; a slow passage by a saddle counts too) or a function (t, y, args) → bool, checked after every step.
+        When to end early: "fixed point" (by its deceleration the state has less than the tolerance left to go; so close a
+        passage by a saddle counts too) or a function (t, y, args) → bool, checked after every step.
     blow_up
         Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up".
     solver
