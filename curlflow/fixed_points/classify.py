@@ -1,6 +1,5 @@
-"""Fixed points: finding them, and saying honestly what they are."""
+"""What a fixed point is, by its linearisation."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -9,14 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
 
 from curlflow import _checks
-from curlflow._compile import compiled
-from curlflow._states import flatten_states, take
 from curlflow.linearize import flat_field
 
 EPS = float(np.finfo(np.float64).eps)
@@ -86,44 +82,6 @@ class FixedPoint:
         return f"FixedPoint: {self.kind.value}{place} ({counts}; residual {self.residual:.1e})"
 
 
-@dataclass(frozen=True)
-class FixedPoints(Sequence[FixedPoint]):
-    """The distinct fixed points that a search found, in the order of ascending n_manifold, then n_unstable.
-
-    Attributes
-    ----------
-    points
-        The fixed points; the object itself is a sequence of them.
-    n_starts
-        How many starting points there were.
-    n_converged
-        How many of them converged to a fixed point (several to the same one, as a rule).
-    n_outside
-        How many converged outside the bounds, and were left out.
-    """
-
-    points: tuple[FixedPoint, ...]
-    n_starts: int
-    n_converged: int
-    n_outside: int
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.points[index]
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __iter__(self) -> Iterator[FixedPoint]:
-        return iter(self.points)
-
-    def __str__(self) -> str:
-        head = (
-            f"FixedPoints: {len(self)} distinct; "
-            f"{self.n_converged} of {self.n_starts} starts converged, {self.n_outside} outside the bounds"
-        )
-        return "\n".join([head, *(f"  {point}" for point in self.points)])
-
-
 def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> FixedPoint:
     r"""Classify a fixed point of a flow by the eigenvalues of its Jacobian, with no number compared with 0.
 
@@ -161,8 +119,8 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     >>> print(cf.classify(flow, jnp.array([0.5, 2.0])))
     FixedPoint: stable node across a 1-dimensional manifold of fixed points (1 stable, 0 unstable, 0 centre; residual 0.0e+00)
     """
-    local = _LocalField(system, y, t, args)
-    step = _newton_step(local.value, local.jacobian)
+    local = LocalField(system, y, t, args)
+    step = newton_step(local.value, local.jacobian)
     changed = np.linalg.norm(local.at(local.flat + step)[1] - local.jacobian)
     _require_fixed_point(local, step, float(changed))
     tolerance = float(10 * local.n * EPS * np.linalg.norm(local.jacobian, 2) + 2 * changed)
@@ -192,83 +150,7 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     )
 
 
-def find_fixed_points(
-    system: Any,
-    guesses: PyTree[ArrayLike] | None = None,
-    *,
-    bounds: tuple[PyTree[ArrayLike], PyTree[ArrayLike]] | None = None,
-    starts: int = 64,
-    t: float = 0.0,
-    args: Any = None,
-    key: PRNGKeyArray | None = None,
-    max_steps: int = 256,
-) -> FixedPoints:
-    """Find fixed points of a flow from many starting points, and classify each.
-
-    Levenberg–Marquardt descents on ‖f‖², which do not mind the singular Jacobians of solution manifolds, are polished by
-    Newton steps in the Jacobian's range; what is not a fixed point after that (a local minimum of the speed) is dropped and
-    counted. On a manifold of fixed points every start ends at a point of its own.
-
-    Parameters
-    ----------
-    system
-        A vector field f(t, y, args).
-    guesses
-        Starting points: a state's pytree, every leaf with a leading axis of starts.
-    bounds
-        Instead of guesses, the corners (lower, upper) of a box, each a state's pytree: starting points are drawn uniformly
-        from it, and fixed points outside are left out.
-    starts
-        How many starting points to draw in the box.
-    t, args
-        Time and arguments at which the vector field is taken.
-    key
-        JAX random key for the draw; None means `jax.random.key(0)`.
-    max_steps
-        Most steps of each descent.
-
-    Returns
-    -------
-    FixedPoints
-        The distinct fixed points, and how many starts led to one.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one of `guesses` and `bounds` is given, if they do not fit the system, or as `jacobian` does.
-
-    Examples
-    --------
-    >>> import curlflow as cf, jax.numpy as jnp
-    >>> def pendulum(t, y, args):
-    ...     return jnp.array([y[1], -jnp.sin(y[0]) - 0.1 * y[1]])
-    >>> found = cf.find_fixed_points(pendulum, bounds=(jnp.array([-1.0, -1.0]), jnp.array([4.0, 1.0])))
-    >>> [str(point.kind) for point in found]
-    ['stable focus', 'saddle']
-    """
-    if (guesses is None) == (bounds is None):
-        given = "neither" if guesses is None else "both"
-        raise ValueError(f"Exactly one of `guesses` and `bounds` must be given, but {given} were.")
-    box = None if bounds is None else _box(*bounds)
-    if box is not None:
-        starting = _draw(
-            box, _checks.positive_integer("starts", starts), jax.random.key(0) if key is None else key
-        )
-    else:
-        starting = _checks.state_pytree("guesses", guesses)
-    n_starts = _checks.leading_axis("guesses", starting, "starting points")
-    _checks.flow_state(system, take(starting, 0), t, args)
-    ends = _descend(
-        system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
-    )
-    found = [_classified(system, take(ends, i), t, args) for i in range(n_starts)]
-    converged = [point for point in found if point is not None]
-    inside = [point for point in converged if box is None or _inside(point.point, box)]
-    distinct = sorted(_distinct(inside, starting), key=lambda point: (point.n_manifold, point.n_unstable))
-    return FixedPoints(tuple(distinct), n_starts, len(converged), len(converged) - len(inside))
-
-
-class _LocalField:
+class LocalField:
     """The vector field and its Jacobian about a state, on flattened NumPy arrays."""
 
     def __init__(self, system: Any, y: PyTree[ArrayLike], t: float, args: Any):
@@ -294,7 +176,7 @@ def _value_and_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> t
     return field(flat), jax.jacfwd(field)(flat)
 
 
-def _newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> Float[np.ndarray, " state"]:
+def newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> Float[np.ndarray, " state"]:
     """The shortest Newton step; without a given rank, in the directions whose singular values stand clear of rounding."""
     U, sizes, Vt = np.linalg.svd(J)
     if rank is None:
@@ -302,7 +184,7 @@ def _newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> F
     return -Vt[:rank].T @ ((U[:, :rank].T @ value) / sizes[:rank])
 
 
-def _require_fixed_point(local: _LocalField, step: np.ndarray, changed: float) -> None:
+def _require_fixed_point(local: LocalField, step: np.ndarray, changed: float) -> None:
     """Accept a residual that rounding explains, or one that a Newton step within the linear region removes."""
     residual, size = np.linalg.norm(local.value), np.linalg.norm(local.jacobian)
     if residual <= _rounding(local.jacobian, local.flat):
@@ -344,13 +226,13 @@ def _transverse_eigenvalues(
     return values, np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))
 
 
-def _null_space_is_manifold(local: _LocalField, null_basis: np.ndarray, rank: int) -> bool:
+def _null_space_is_manifold(local: LocalField, null_basis: np.ndarray, rank: int) -> bool:
     """Whether the null directions lead to further fixed points: walk along a few, correct across, and see if f vanishes."""
     directions = np.random.default_rng(0).normal(size=(3, null_basis.shape[1])) @ null_basis.T
     return all(_leads_to_fixed_point(local, v / np.linalg.norm(v), rank) for v in directions)
 
 
-def _leads_to_fixed_point(local: _LocalField, v: np.ndarray, rank: int) -> bool:
+def _leads_to_fixed_point(local: LocalField, v: np.ndarray, rank: int) -> bool:
     walked = 0.05 * _length_scale(local, v)
     state = local.flat + walked * v
     for _ in range(12):
@@ -359,11 +241,11 @@ def _leads_to_fixed_point(local: _LocalField, v: np.ndarray, rank: int) -> bool:
             return False
         if np.linalg.norm(value) <= _rounding(J, state):
             return bool(v @ (state - local.flat) > walked / 2)
-        state = state + _newton_step(value, J, rank)
+        state = state + newton_step(value, J, rank)
     return False
 
 
-def _length_scale(local: _LocalField, v: np.ndarray) -> float:
+def _length_scale(local: LocalField, v: np.ndarray) -> float:
     """The distance along v over which the Jacobian changes by its own size; the point's own size if it does not change."""
     size = np.linalg.norm(local.jacobian)
     unit = np.linalg.norm(local.flat) or 1.0
@@ -381,74 +263,3 @@ def _kind(n_stable: int, n_unstable: int, n_centre: int, unresolved: int, oscill
     if n_stable:
         return Kind.STABLE_FOCUS if oscillating else Kind.STABLE_NODE
     return Kind.UNSTABLE_FOCUS if oscillating else Kind.UNSTABLE_NODE
-
-
-def _box(lower: PyTree[ArrayLike], upper: PyTree[ArrayLike]) -> tuple[PyTree[Array], PyTree[Array]]:
-    lower, upper = _checks.state_pytree("bounds[0]", lower), _checks.state_pytree("bounds[1]", upper)
-    if jax.tree.structure(lower) != jax.tree.structure(upper):
-        raise ValueError("`bounds` must be two states of the same structure, but the corners differ.")
-    for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
-        if low.shape != high.shape or not bool(jnp.all(low < high)):
-            raise ValueError(
-                f"`bounds` must have lower corner below upper corner, but have {low} and {high}."
-            )
-    return lower, upper
-
-
-def _draw(box: tuple[PyTree[Array], PyTree[Array]], starts: int, key: PRNGKeyArray) -> PyTree[Array]:
-    low, unravel = ravel_pytree(box[0])
-    high = ravel_pytree(box[1])[0]
-    return jax.vmap(unravel)(jax.random.uniform(key, (starts, low.size), jnp.float64, low, high))
-
-
-@compiled
-def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_steps: int) -> PyTree[Array]:
-    solver = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-14)
-
-    def descend(y: PyTree[Array]) -> PyTree[Array]:
-        solution = optx.least_squares(
-            lambda y, args: system(t, y, args), solver, y, args, max_steps=max_steps, throw=False
-        )
-        return solution.value
-
-    return jax.vmap(descend)(starting)
-
-
-def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoint | None:
-    """The end of a descent, polished and classified; None if it is not a fixed point."""
-    unravel = ravel_pytree(y)[1]
-    try:
-        local = _LocalField(system, y, t, args)
-    except ValueError:  # the state, the flow or its Jacobian is not finite
-        return None
-    state, (value, J) = local.flat, (local.value, local.jacobian)
-    for _ in range(4):
-        polished = state + _newton_step(value, J)
-        smaller = local.at(polished)
-        if not np.linalg.norm(smaller[0]) < np.linalg.norm(value):
-            break
-        state, (value, J) = polished, smaller
-    try:
-        return classify(system, unravel(jnp.asarray(state)), t=t, args=args)
-    except ValueError:
-        return None
-
-
-def _inside(y: PyTree[Array], box: tuple[PyTree[Array], PyTree[Array]]) -> bool:
-    point, low, high = (np.asarray(ravel_pytree(tree)[0]) for tree in (y, *box))
-    slack = 1e-9 * (high - low)
-    return bool(np.all((point >= low - slack) & (point <= high + slack)))
-
-
-def _distinct(points: list[FixedPoint], starting: PyTree[Array]) -> list[FixedPoint]:
-    """One of each set of points that coincide to a millionth of the size of all of them and of the starting points."""
-    if not points:
-        return []
-    states = np.stack([np.asarray(ravel_pytree(point.point)[0]) for point in points])
-    # The points alone would not do: where all of them are one, at 0, their size is rounding.
-    scale = max(np.abs(everything).max() for everything in (states, flatten_states(starting)))
-    kept: list[int] = []
-    for i, state in enumerate(states):
-        if all(np.abs(state - states[j]).max() > 1e-6 * scale for j in kept):
-            kept.append(i)
-    return [points[i] for i in kept]

@@ -1,0 +1,184 @@
+"""The layers of a phase portrait, one function each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import matplotlib.patheffects as path_effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from curlflow.fixed_points import FixedPoint, Kind
+from curlflow.planes import Plane
+from curlflow.plot import style
+from curlflow.survey import FixedCurve, Survey
+from curlflow.trajectory import Trajectory
+
+Background = Literal["loss", "speed", "out of plane"]
+
+# A mark for every kind of fixed point. Filled attracts, open repels, a dot inside circles.
+_MARKS: dict[Kind, dict[str, Any]] = {
+    Kind.STABLE_NODE: {"marker": "o", "markerfacecolor": "black"},
+    Kind.UNSTABLE_NODE: {"marker": "o", "markerfacecolor": "white"},
+    Kind.STABLE_FOCUS: {"marker": "s", "markerfacecolor": "black"},
+    Kind.UNSTABLE_FOCUS: {"marker": "s", "markerfacecolor": "white"},
+    Kind.SADDLE: {"marker": "X", "markerfacecolor": "white", "markersize": 6},
+    Kind.CENTRE: {"marker": r"$\odot$", "markerfacecolor": "black", "markersize": 7, "markeredgewidth": 0.2},
+    Kind.SADDLE_CENTRE: {
+        "marker": r"$\otimes$",
+        "markerfacecolor": "black",
+        "markersize": 7,
+        "markeredgewidth": 0.2,
+    },
+    Kind.DEGENERATE: {"marker": "D", "fillstyle": "left", "markerfacecolor": "black", "markersize": 4.5},
+}
+_OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
+
+
+def draw_background(ax: Axes, seen: Survey, background: Background | None) -> AxesImage | None:
+    if background is None or (background == "loss" and seen.loss is None):
+        return None
+    window = (*seen.xlim, *seen.ylim)
+    look: dict[str, Any] = {
+        "cmap": style.LOSS_COLOURS,
+        "origin": "lower",
+        "interpolation": "bilinear",
+        "aspect": "auto",
+    }
+    if background == "out of plane":
+        return ax.imshow(seen.out_of_plane, extent=window, vmin=0.0, vmax=1.0, zorder=0, **look)
+    values = seen.loss if background == "loss" else np.linalg.norm(seen.velocity, axis=0)
+    low, high = style.log_levels(values, decades=5.0)  # pyright: ignore[reportArgumentType]
+    return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
+    if look == "streamlines":
+        return ax.streamplot(
+            seen.x,
+            seen.y,
+            *seen.velocity,
+            density=0.8,
+            color=style.FIELD,
+            linewidth=0.5,
+            arrowsize=0.5,
+            arrowstyle="-|>",
+            zorder=1,
+        )
+    if look == "arrows":
+        every = max(len(seen.x) // 20, 1)
+        u, v = seen.velocity[:, every // 2 :: every, every // 2 :: every]
+        speed = np.hypot(u, v)
+        speed = np.where(speed > 0, speed, 1.0)
+        grid = np.meshgrid(seen.x[every // 2 :: every], seen.y[every // 2 :: every])
+        return ax.quiver(
+            *grid, u / speed, v / speed, color=style.FIELD, pivot="mid", scale=28, width=0.003, zorder=1
+        )
+    return None
+
+
+def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
+    # Contours of the sampled components find every branch, horizontal and vertical ones too.
+    looks = [(style.GREEN, "dashdot"), (style.PURPLE, "dotted")]
+    return [
+        ax.contour(
+            seen.x,
+            seen.y,
+            component,
+            levels=[0.0],
+            colors=[colour],
+            linestyles=[dash],
+            linewidths=1.1,
+            zorder=2,
+        )
+        for component, (colour, dash) in zip(seen.velocity, looks, strict=True)
+    ]
+
+
+def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
+    return ax.plot(*orbit.T, color="black", linewidth=1.0, linestyle=(0, (1, 1.2)), zorder=3)[0]
+
+
+def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
+    """One line for every stretch of equal stability."""
+    attracts = curve.transverse < 0
+    breaks = np.flatnonzero(attracts[1:] != attracts[:-1]) + 1
+    lines = []
+    for start, stop in zip([0, *breaks], [*breaks, len(attracts)], strict=True):
+        # Each stretch reaches to the first point of the next one, so that no gap shows.
+        points = curve.points[start : stop + 1]
+        dash = "solid" if attracts[start] else (0, (3, 1.5))
+        lines += ax.plot(*points.T, color=style.SOLUTION_MANIFOLD, linewidth=1.8, linestyle=dash, zorder=4)
+    return lines
+
+
+def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> list[Line2D]:
+    points = [
+        (point.kind, point.kind.value, _place(seen.plane, point)) for point in (*seen.fixed_points, *further)
+    ]
+    changes = [place for curve in seen.curves for place in curve.stability_changes()]
+    points += [(Kind.DEGENERATE, "change of stability", place) for place in changes]
+    return [_mark(ax, *point) for point in points]
+
+
+def _mark(ax: Axes, kind: Kind, label: str, place: np.ndarray) -> Line2D:
+    look = {
+        "markersize": 5,
+        "markeredgewidth": 0.9,
+        "markeredgecolor": "black",
+        "markerfacecoloralt": "white",
+    }
+    return ax.plot(*place, linestyle="none", zorder=7, label=label, **(look | _MARKS[kind]))[0]
+
+
+def _place(plane: Plane, point: FixedPoint) -> np.ndarray:
+    return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]
+
+
+def draw_trajectories(
+    ax: Axes, plane: Plane, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
+) -> list[Line2D]:
+    labelled = (
+        trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
+    )
+    others = [style.PURPLE, style.GREEN, style.BLACK, style.BLUE]
+    lines = []
+    for i, (label, orbit) in enumerate(labelled):
+        points = plane.project(orbit.ys)
+        colour = style.FLOW_COLOURS.get(label, others[i % len(others)])
+        line = ax.plot(
+            *points.T, color=colour, linewidth=1.5, label=label or None, zorder=5, path_effects=_OUTLINE
+        )[0]
+        ax.plot(*points[0], marker="o", markersize=3, color=colour, zorder=6)
+        _draw_arrowhead(ax, points, colour)
+        lines.append(line)
+    return lines
+
+
+def _draw_arrowhead(ax: Axes, points: np.ndarray, colour: str) -> None:
+    """An arrowhead halfway along the orbit, by arc length."""
+    lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    if lengths[-1] == 0:
+        return
+
+    def place(share: float) -> tuple[float, float]:
+        x, y = (float(np.interp(share * lengths[-1], lengths, points[:, axis])) for axis in (0, 1))
+        return x, y
+
+    ax.add_patch(
+        FancyArrowPatch(
+            place(0.49),
+            place(0.5),
+            arrowstyle="-|>",
+            mutation_scale=9,
+            color=colour,
+            linewidth=0,
+            shrinkA=0,
+            shrinkB=0,
+            zorder=6,
+        )
+    )
