@@ -40,6 +40,7 @@ _OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
 
 
 def draw_background(ax: Axes, seen: Survey, background: Background | None) -> AxesImage | None:
+    """The loss, the speed or the out-of-plane share as an image; low values light."""
     if background is None or (background == "loss" and seen.loss is None):
         return None
     window = (*seen.xlim, *seen.ylim)
@@ -57,6 +58,7 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
 
 
 def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
+    """Streamlines, or arrows of equal length."""
     if look == "streamlines":
         return ax.streamplot(
             seen.x,
@@ -82,6 +84,7 @@ def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
 
 
 def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
+    """The curves on which one component of the velocity vanishes."""
     # Contours of the sampled components find every branch, horizontal and vertical ones too.
     looks = [(style.GREEN, "dashdot"), (style.PURPLE, "dotted")]
     return [
@@ -100,6 +103,7 @@ def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
 
 
 def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
+    """One orbit, dotted."""
     return ax.plot(*orbit.T, color="black", linewidth=1.0, linestyle=(0, (1, 1.2)), zorder=3)[0]
 
 
@@ -117,6 +121,7 @@ def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
 
 
 def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> list[Line2D]:
+    """Isolated and further fixed points, and the points at which a curve of them changes its stability."""
     points = [
         (point.kind, point.kind.value, _place(seen.plane, point)) for point in (*seen.fixed_points, *further)
     ]
@@ -142,6 +147,7 @@ def _place(plane: Plane, point: FixedPoint) -> np.ndarray:
 def draw_trajectories(
     ax: Axes, plane: Plane, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
 ) -> list[Line2D]:
+    """Orbits with their starts and arrowheads, projected on the plane."""
     labelled = (
         trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
     )
