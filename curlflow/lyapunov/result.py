@@ -48,15 +48,17 @@ class LyapunovSpectrum:
         The state at the end.
     stats
         Evidence: solver, tolerances, steps, the time between two QRs in the end.
+    run
+        The engine's own record, from which all this is read and from which a run goes on.
     """
 
-    _run: runner.Run
+    run: runner.Run
     _member: int | None = field(default=None)
 
     @cached_property
     def _series(self) -> tuple[Float[np.ndarray, "intervals k"], Float[np.ndarray, " intervals"]]:
         """Growth of the tangent vectors and of volumes in every interval; of a member, up to its own end."""
-        growth, volume = self._run.log_growth, self._run.volume_growth
+        growth, volume = self.run.log_growth, self.run.volume_growth
         if self._member is None:
             return growth, volume
         kept = slice(int(np.sum(self._all_times <= self._escape)))
@@ -64,24 +66,24 @@ class LyapunovSpectrum:
 
     @property
     def _all_times(self) -> Float[np.ndarray, " intervals"]:
-        problem = self._run.problem
-        count = self._run.transient + np.arange(1, len(self._run.log_growth) + 1)
+        problem = self.run.problem
+        count = self.run.transient + np.arange(1, len(self.run.log_growth) + 1)
         return float(problem.t0) + count * float(problem.dt)
 
     @property
     def _escape(self) -> float:
-        escape = np.asarray(self._run.state.escape)
+        escape = np.asarray(self.run.state.escape)
         return float(escape if self._member is None else escape[self._member])
 
     @property
     def dt(self) -> float:
         """The time between two values of the history."""
-        return float(self._run.problem.dt)
+        return float(self.run.problem.dt)
 
     @property
     def n(self) -> int:
         """How many exponents the system has."""
-        return self._run.n
+        return self.run.n
 
     @property
     def times(self) -> Float[np.ndarray, " intervals"]:
@@ -118,7 +120,7 @@ class LyapunovSpectrum:
     def mean_divergence(self) -> float | None:
         """The time average of tr J, or of ln abs(det J) for a map."""
         volume = self._series[1]
-        return float(volume.mean()) / self.dt if self._run.problem.with_divergence and len(volume) else None
+        return float(volume.mean()) / self.dt if self.run.problem.with_divergence and len(volume) else None
 
     @property
     def resolution(self) -> Float[np.ndarray, " k"]:
@@ -128,7 +130,7 @@ class LyapunovSpectrum:
         the solver's error.
         """
         algebraic = math.log(len(self.local) + 1) / max(self.T, self.dt)
-        return 3 * self.stderr + algebraic + 10 * float(self._run.problem.rtol)
+        return 3 * self.stderr + algebraic + 10 * float(self.run.problem.rtol)
 
     @property
     def kaplan_yorke(self) -> float | None:
@@ -154,17 +156,17 @@ class LyapunovSpectrum:
     @property
     def final_state(self) -> PyTree[Array]:
         """The state at the end."""
-        return self._own(self._run.state.y)
+        return self._own(self.run.state.y)
 
     @property
     def final_frame(self) -> PyTree[Array]:
         """The tangent vectors at the end: like the state, with an axis of length k before the last one of every leaf."""
-        return self._own(self._run.state.frame)
+        return self._own(self.run.state.frame)
 
     @property
     def stats(self) -> dict[str, Any]:
         """Evidence: solver, tolerances, steps, the time between two QRs in the end."""
-        problem, state = self._run.problem, self._run.state
+        problem, state = self.run.problem, self.run.state
         common = {"dt": self.dt, "steps": int(state.steps), "qr_interval": self.dt / int(state.pieces)}
         if problem.solver is None:
             return common
@@ -178,8 +180,8 @@ class LyapunovSpectrum:
     @cached_property
     def outcome(self) -> Outcome:
         """How the run ended."""
-        problem, t = self._own_problem, float(self._run.state.time)
-        early = ending.early_end(problem, self._run.state, self._escape)
+        problem, t = self._own_problem, float(self.run.state.time)
+        early = ending.early_end(problem, self.run.state, self._escape)
         if early is not None:
             return early
         if ending.is_at_rest(problem, self.final_state, t):
@@ -239,7 +241,7 @@ class LyapunovSpectrum:
         ValueError
             If the system is a map, or has too many conserved quantities to count.
         """
-        problem, t = self._own_problem, float(self._run.state.time)
+        problem, t = self._own_problem, float(self.run.state.time)
         if problem.solver is None:
             raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
         system, y = problem.system, self.final_state
@@ -266,7 +268,7 @@ class LyapunovSpectrum:
             raise ValueError(
                 "`extend` must be asked of a whole ensemble, but this spectrum is one of its members."
             )
-        return LyapunovSpectrum(_extended(self._run, T, progress))
+        return LyapunovSpectrum(_extended(self.run, T, progress))
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
@@ -298,7 +300,7 @@ class LyapunovSpectrum:
     @property
     def _own_problem(self) -> engine.Problem:
         """The problem as this orbit sees it: of an ensemble of systems, its member's own."""
-        problem = self._run.problem
+        problem = self.run.problem
         if self._member is None or problem.members != "systems":
             return problem
 
@@ -317,7 +319,7 @@ class LyapunovSpectrum:
             return False
         zero, next_one = self.exponents[:2]
         pattern = abs(zero) <= self.resolution[0] and next_one < -self.resolution[1]
-        return bool(pattern) and ending.is_autonomous(problem, self.final_state, float(self._run.state.time))
+        return bool(pattern) and ending.is_autonomous(problem, self.final_state, float(self.run.state.time))
 
 
 @dataclass(frozen=True, repr=False)
@@ -332,17 +334,17 @@ class LyapunovEnsemble:
         One `Outcome` per member.
     """
 
-    _run: runner.Run
+    run: runner.Run
 
     def __len__(self) -> int:
-        return len(np.asarray(self._run.state.escape))
+        return len(np.asarray(self.run.state.escape))
 
     def __getitem__(self, member: int) -> LyapunovSpectrum:
         return self._members[member]
 
     @cached_property
     def _members(self) -> tuple[LyapunovSpectrum, ...]:
-        return tuple(LyapunovSpectrum(self._run, member) for member in range(len(self)))
+        return tuple(LyapunovSpectrum(self.run, member) for member in range(len(self)))
 
     @property
     def exponents(self) -> Float[np.ndarray, "members k"]:
@@ -361,7 +363,7 @@ class LyapunovEnsemble:
 
     def extend(self, T: float, *, progress: bool = False) -> "LyapunovEnsemble":
         """Go on until the averages cover the time T, as `LyapunovSpectrum.extend` does."""
-        return LyapunovEnsemble(_extended(self._run, T, progress))
+        return LyapunovEnsemble(_extended(self.run, T, progress))
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors and endings along `member` and `exponent`."""

@@ -125,7 +125,7 @@ def _gram_schmidt(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"]]:
 
 def _cholesky_qr2(V: PyTree[Array], lengths: Float[Array, " k"]) -> tuple[PyTree[Array], Float[Array, " k"]]:
     """Two rounds of V = Q R with Rᵀ R = Vᵀ V: the second repairs the first's loss of orthogonality."""
-    frame, diagonal = _scale(V, 1 / lengths), lengths
+    frame, diagonal = scale(V, 1 / lengths), lengths
     for _ in range(2):
         factor = jnp.linalg.cholesky(_gram(frame), symmetrize_input=False)
         inverse = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(lengths)), lower=True)
@@ -158,7 +158,8 @@ def _combine(weights: Float[Array, "k k"], V: PyTree[Array]) -> PyTree[Array]:
     return jtu.tree_map(lambda leaf: weights @ leaf, V)
 
 
-def _scale(V: PyTree[Array], factors: Float[Array, " k"]) -> PyTree[Array]:
+def scale(V: PyTree[Array], factors: Float[Array, " k"]) -> PyTree[Array]:
+    """Every tangent vector times its own factor."""
     return jtu.tree_map(lambda leaf: leaf * (factors if leaf.ndim == 1 else factors[:, None]), V)
 
 
