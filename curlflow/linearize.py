@@ -43,7 +43,7 @@ def jacobian(
     Raises
     ------
     ValueError
-        If `system` is not a vector field on states like `y`, or `y` is not finite float64.
+        If `system` is not a vector field on states like `y`, `y` is not finite float64, or the Jacobian is not finite there.
 
     Examples
     --------
@@ -52,7 +52,9 @@ def jacobian(
     Array([[ 0.,  1.],
            [-1.,  0.]], dtype=float64)
     """
-    return _dense_jacobian(system, _checks.flow_state(system, y, t, args), _time(t), args)
+    J = _dense_jacobian(system, _checks.flow_state(system, y, t, args), _time(t), args)
+    _checks.require_finite("Jacobian of f at y", J)
+    return J
 
 
 def jacobian_operator(
@@ -178,7 +180,7 @@ def spectrum(
             f"`k` must be given for states of more than {LARGEST_DENSE_SYSTEM} numbers, but y has {n}: "
             "ask for the leading eigenvalues only."
         )
-    J = np.asarray(_dense_jacobian(system, y, _time(t), args))
+    J = np.asarray(jacobian(system, y, t=t, args=args))
     values, vectors = np.linalg.eig(J)
     residuals = np.linalg.norm(J @ vectors - vectors * values, axis=0)
     return _sorted_spectrum(
@@ -213,7 +215,9 @@ def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any =
     >>> cf.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
     Array(3., dtype=float64)
     """
-    return _trace(system, _checks.flow_state(system, y, t, args), _time(t), args)
+    trace = _trace(system, _checks.flow_state(system, y, t, args), _time(t), args)
+    _checks.require_finite("divergence of f at y", trace)
+    return trace
 
 
 def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
@@ -244,7 +248,8 @@ def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: An
     (0.0, 1.029)
     """
     J = jacobian(system, y, t=t, args=args)
-    return jnp.linalg.norm(J - J.T) / jnp.linalg.norm(J + J.T)
+    curl, rest = jnp.linalg.norm(J - J.T), jnp.linalg.norm(J + J.T)
+    return jnp.where(curl > 0, curl / jnp.where(curl > 0, rest, 1.0), 0.0)
 
 
 @eqx.filter_jit
@@ -283,12 +288,17 @@ def _leading_spectrum(
         return np.asarray(_jacobian_product(system, y, t, args, jnp.asarray(v.reshape(-1))))
 
     operator = scipy.sparse.linalg.LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    _checks.require_finite("Jacobian of f at y, times a vector", jnp.asarray(product(start)))
     outcome = Outcome(Ending.COMPLETED, None, f"The {k} leading eigenvalues converged.")
     try:
         values, vectors = scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start)  # pyright: ignore[reportAssignmentType]
     except scipy.sparse.linalg.ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
         message = f"Only {len(values)} of {k} eigenvalues converged. Ask for more or for all of them."
+        outcome = Outcome(Ending.NOT_CONVERGED, None, message)
+    except scipy.sparse.linalg.ArpackError as error:  # such as for a Jacobian of zeros
+        values, vectors = np.zeros(0), np.zeros((start.size, 0))
+        message = f"ARPACK gave up ({error}). Ask for all eigenvalues."
         outcome = Outcome(Ending.NOT_CONVERGED, None, message)
     images = [product(v.real) + 1j * product(v.imag) for v in vectors.T]
     residuals = np.array(

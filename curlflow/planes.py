@@ -114,8 +114,8 @@ def eigenplane(
     y
         The fixed point (or any state): the plane's origin.
     modes
-        Which eigenvectors, counted by descending real part of the eigenvalue. If the first one is complex, its real and
-        imaginary parts span the plane, and the second is not used.
+        Which eigenvectors, counted by descending real part of the eigenvalue: two real ones, or a complex one first, whose
+        real and imaginary parts then span the plane, and the second is not used.
     t, args
         Time and arguments at which the vector field is taken.
 
@@ -127,23 +127,28 @@ def eigenplane(
     Raises
     ------
     ValueError
-        If a mode does not exist, or the two eigenvectors do not span a plane.
+        If a mode does not exist, only the second is complex, or the two eigenvectors do not span a plane.
 
     Examples
     --------
     >>> import curlflow as cf, jax.numpy as jnp
     >>> flow = cf.CurlFlow(S=[1.0, 2.0], d1=[1, 1], d2=[1, -1])
     >>> origin = cf.Weights(W1=jnp.zeros((2, 2)), W2=jnp.zeros((1, 2)))
-    >>> cf.eigenplane(flow, origin, modes=(0, 1)).labels[0]
+    >>> cf.eigenplane(flow, origin, modes=(0, 5)).labels[0]
     'eigenvector 0 (λ = 2.24)'
     """
     found = spectrum(system, y, t=t, args=args)
     n = len(found.eigenvalues)
-    if not all(isinstance(mode, int) and 0 <= mode < n for mode in modes):
+    if len(modes) != 2 or not all(isinstance(mode, int) and 0 <= mode < n for mode in modes):
         raise ValueError(f"`modes` must be two whole numbers from 0 to {n - 1}, but are {modes}.")
     values, vectors = found.eigenvalues[list(modes)], found.eigenvectors[:, list(modes)]
-    is_complex = abs(values[0].imag) > 1e-9 * np.abs(found.eigenvalues).max()
-    if is_complex:
+    first_is_complex, second_is_complex = np.abs(values.imag) > 1e-9 * np.abs(found.eigenvalues).max()
+    if second_is_complex and not first_is_complex:
+        raise ValueError(
+            f"`modes` must name two real eigenvectors, or a complex one first, but only mode {modes[1]} is complex: "
+            f"take modes=({modes[1]}, {modes[0]}) for its own plane."
+        )
+    if first_is_complex:
         span = np.stack([np.real(vectors[:, 0]), np.imag(vectors[:, 0])])
         labels = tuple(
             f"{part} part of eigenvector {modes[0]} (λ = {values[0]:.2f})" for part in ("real", "imaginary")
@@ -182,7 +187,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     >>> import curlflow as cf, jax.numpy as jnp
     >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0)
     >>> cf.principal_plane(orbit).labels
-    ('principal component 1 (52 %)', 'principal component 2 (48 %)')
+    ('principal component 1 (54 %)', 'principal component 2 (46 %)')
     """
     if trajectory.is_batch:
         raise ValueError(
@@ -202,7 +207,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
 def _coordinate_names(origin: PyTree[Array]) -> list[str]:
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(origin):
-        label = jax.tree_util.keystr(path, simple=True, separator=".")
+        label = jax.tree_util.keystr(path, simple=True, separator=".") or "y"
         for index in np.ndindex(leaf.shape):
             names.append(f"{label}{list(index)}" if leaf.ndim else label)
     return names

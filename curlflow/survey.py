@@ -120,7 +120,8 @@ def survey(
     Raises
     ------
     ValueError
-        If the flow is not planar and no plane is given, if the limits are not (low, high), or as `integrate` does.
+        If the flow is not planar and no plane is given, if the limits are not (low, high), if the resolution is below 2, or
+        as `integrate` does.
 
     Examples
     --------
@@ -131,15 +132,15 @@ def survey(
     """
     xlim, ylim = _limits("xlim", xlim), _limits("ylim", ylim)
     plane = _planar_state_space(system, t, args) if plane is None else plane
-    resolution = _checks.positive_integer("resolution", resolution)
+    if _checks.positive_integer("resolution", resolution) < 2:
+        raise ValueError("`resolution` must be at least 2, but is 1.")
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     states = plane.embed(grid)
     first = take(states, 0)
     _checks.require_state(system, first)
     _checks.require_same_structure(system, first, args, t)
-    velocity, speed = _velocity_on_plane(system, states, plane.axes, _time(t), args)
-    outside = np.sqrt(np.clip(1 - (velocity**2).sum(1) / np.where(speed > 0, speed, 1.0) ** 2, 0.0, 1.0))
+    velocity, outside = map(np.asarray, _velocity_on_plane(system, states, plane.axes, _time(t), args))
     loss = np.asarray(_loss(system, states)).reshape(resolution, -1) if hasattr(system, "loss") else None
     fixed_points, curves, separatrices = (), (), ()
     if plane.is_whole_space:
@@ -187,10 +188,13 @@ class _Window:
 @compiled
 def _velocity_on_plane(
     system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """In-plane velocity (points, 2) and full speed (points,) at every state."""
+) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
+    """The in-plane velocity at every state, and the share of the speed that leads out of the plane."""
     flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
-    return flat @ axes.T, jnp.linalg.norm(flat, axis=1)  # pyright: ignore[reportReturnType]
+    inside = flat @ axes.T
+    speed = jnp.linalg.norm(flat, axis=1)
+    outside = jnp.linalg.norm(flat - inside @ axes, axis=1) / jnp.where(speed > 0, speed, 1.0)
+    return inside, outside
 
 
 @eqx.filter_jit
@@ -354,8 +358,8 @@ class _Slow(eqx.Module):
 def _fastest(window: _Window) -> float:
     """The flow's speed at the fastest corner of the window."""
     corners = window.plane.embed(np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2))
-    speed = _velocity_on_plane(window.system, corners, window.plane.axes, _time(window.t), window.args)[1]
-    return float(np.max(speed))
+    velocity = _velocity_on_plane(window.system, corners, window.plane.axes, _time(window.t), window.args)[0]
+    return float(np.linalg.norm(velocity, axis=1).max())
 
 
 def _place(plane: Plane, point: FixedPoint) -> Float[np.ndarray, " 2"]:
@@ -380,9 +384,10 @@ def _planar_state_space(system: Any, t: float, args: Any) -> Plane:
 
 def _limits(name: str, limits: Any) -> Limits:
     try:
-        low, high = (_checks.finite_number(name, value) for value in limits)
-    except TypeError as error:
+        low, high = limits
+    except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be a pair (low, high), but is {limits!r}.") from error
+    low, high = _checks.finite_number(name, low), _checks.finite_number(name, high)
     if not low < high:
         raise ValueError(f"`{name}` must run from low to high, but is ({low:g}, {high:g}).")
     return low, high
