@@ -46,8 +46,12 @@ class Plane(eqx.Module):
 
     def project(self, ys: PyTree[ArrayLike]) -> Float[np.ndarray, "points 2"]:
         """Plane coordinates of the states `ys`, which have a leading axis of points: their shadow on the plane."""
-        origin = np.asarray(ravel_pytree(self.origin)[0])
-        return (flatten_states(ys) - origin) @ np.asarray(self.axes).T
+        origin, states = np.asarray(ravel_pytree(self.origin)[0]), flatten_states(ys)
+        if states.shape[1] != origin.size:
+            raise ValueError(
+                f"`ys` must be states of {origin.size} numbers, like the plane's origin, but have {states.shape[1]} each."
+            )
+        return (states - origin) @ np.asarray(self.axes).T
 
 
 @eqx.filter_jit

@@ -376,8 +376,8 @@ def _planar_state_space(system: Any, t: float, args: Any) -> Plane:
         Exception
     ) as error:  # whatever a vector field raises when it is shown a state that it does not know
         raise ValueError(
-            "`plane` must be given for a flow whose state is not an array of two numbers: "
-            "make one with coordinate_plane, eigenplane or principal_plane."
+            "`plane` must be given for a flow whose state is not an array of two numbers: make one with coordinate_plane, "
+            f"eigenplane or principal_plane. Shown two numbers, this one raised {type(error).__name__}: {error}"
         ) from error
     return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
 

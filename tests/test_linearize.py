@@ -228,6 +228,17 @@ def test_what_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch):
     assert found.to_xarray().sizes["mode"] == len(found.eigenvalues)
 
 
+def test_residuals_measure_what_the_iteration_returned(monkeypatch: pytest.MonkeyPatch):
+    def inexact(*a: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = eigs(*a, **options)
+        return values + 0.1j, vectors
+
+    n, eigs = 20, scipy.sparse.linalg.eigs
+    monkeypatch.setattr(scipy.sparse.linalg, "eigs", inexact)
+    found = cf.spectrum(Linear(jnp.diag(jnp.linspace(0.0, 3.0, n))), jnp.zeros(n), 3)
+    np.testing.assert_allclose(found.residuals, 0.1, rtol=1e-9)
+
+
 def test_an_iteration_that_cannot_start_says_so():
     found = cf.spectrum(lambda t, y, args: y**3, jnp.zeros(40), 3)
     assert found.outcome.ending == "not converged"
