@@ -132,9 +132,9 @@ def _aligned_volumes(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @eqx.filter_jit
 def _volumes(problem: engine.Problem, state: engine.State, count: int) -> Float[Array, " times"]:
-    def one_interval(state: engine.State, _: None) -> tuple[engine.State, Array]:
+    def one_interval(state: engine.State, nothing: None) -> tuple[engine.State, Array]:
         begin, end = (problem.t0 + (state.interval + i) * problem.dt for i in (0, 1))
-        after, _ = engine.advance(problem, state, begin, end)
+        after = engine.advance(problem, state, begin, end)[0]
         lengths = jnp.sqrt(tangent.column_squares(after.frame))
         frame = tangent.scale(after.frame, 1 / lengths)
         volume = jnp.prod(jnp.linalg.svd(tangent.columns(frame), compute_uv=False))
@@ -240,7 +240,7 @@ def exponent_of_series(
     value = nolds.lyap_r(
         x, emb_dim=emb_dim, lag=lag, min_tsep=max(10, 2 * lag * emb_dim), trajectory_len=fit, fit="poly"
     )
-    return float(value) / dt
+    return float(value) / dt  # pyright: ignore[reportArgumentType]
 
 
 def verdict(

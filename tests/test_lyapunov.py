@@ -397,3 +397,42 @@ def test_the_step_limit_ends_a_run_with_an_outcome():
     ls = lyapunov_spectrum(lorenz, START, T=50.0, max_steps=5)
     assert ls.outcome.ending is Ending.STEP_LIMIT
     assert "max_steps" in ls.outcome.message
+
+
+# ---------------------------------------------------------------------------------------------- explained zeros
+
+
+def test_the_zeros_of_a_solution_manifold_are_counted_by_rank():
+    flow, W = network(N=3, M=2)
+    ls = lyapunov_spectrum(flow, W, T=400.0, Ttr=200.0)
+    assert ls.outcome.ending is Ending.FIXED_POINT
+    zeros = ls.zeros()
+    # N (M + P) − P M directions along the manifold.
+    assert (zeros.manifold, zeros.observed, zeros.unexplained) == (7, 7, 0)
+
+
+def test_the_zeros_of_a_moving_network_come_from_rotations_and_conserved_quantities():
+    flow, W = network(N=3, M=2)
+    zeros = lyapunov_spectrum(flow, W, 1, T=1.0, dt=0.5).zeros()
+    # Three rotations; six conserved inner products, of which three do not commute with the rotations.
+    assert (zeros.time_shift, zeros.symmetries, zeros.conserved, zeros.manifold) == (1, 3, 3, 0)
+
+
+def test_the_toy_flow_has_one_zero_from_time_and_one_from_its_circle():
+    zeros = lyapunov_spectrum(cf.toy_flow(), jnp.array([0.5, 0.3]), T=2000.0).zeros()
+    assert (zeros.time_shift, zeros.conserved, zeros.observed, zeros.unexplained) == (1, 1, 2, 0)
+
+
+def test_a_users_conserved_quantity_explains_a_zero():
+    start = {"q": jnp.array([0.0, 0.1]), "p": jnp.array([0.2, 0.05])}
+    ls = lyapunov_spectrum(henon_heiles, start, T=100.0)
+    assert ls.zeros().explained == 1
+    assert ls.zeros(conserved=henon_heiles_energy).explained == 2
+    assert "conserved quantities 1" in str(ls.zeros(conserved=henon_heiles_energy))
+
+
+def test_a_forced_flow_has_no_zero_from_time():
+    ls = lyapunov_spectrum(lambda t, y, args: -y + jnp.cos(t), jnp.ones(1), T=50.0)
+    assert ls.zeros().explained == 0
+    with pytest.raises(ValueError, match="must be asked of a flow"):
+        lyapunov_spectrum(Henon(), jnp.zeros(2), T=10).zeros()

@@ -1,6 +1,6 @@
 """`lyapunov_spectrum`: checks what it is asked, runs the engine with an eye on the clock, and hands back the result."""
 
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import diffrax
 import equinox as eqx
@@ -23,7 +23,25 @@ LARGEST_DOPRI8_POINT = 4096
 Solver = Literal["tsit5", "dopri8", "kvaerno5"] | diffrax.AbstractSolver
 
 
+@overload
 def lyapunov_spectrum(
+    system: Any, y0: PyTree[ArrayLike], k: int | None = None, *, T: float, batch: None = None, **options: Any
+) -> LyapunovSpectrum: ...
+
+
+@overload
+def lyapunov_spectrum(
+    system: Any,
+    y0: PyTree[ArrayLike],
+    k: int | None = None,
+    *,
+    T: float,
+    batch: Literal["states", "systems"],
+    **options: Any,
+) -> LyapunovEnsemble: ...
+
+
+def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
     system: Any,
     y0: PyTree[ArrayLike],
     k: int | None = None,

@@ -1,0 +1,112 @@
+"""Lyapunov spectra drawn: how they converged, what they are, how they fluctuate."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.lines import Line2D
+
+from curlflow.lyapunov import LyapunovSpectrum
+from curlflow.lyapunov.explained import Zeros
+
+
+def convergence(
+    spectrum: LyapunovSpectrum, *, most: int = 8, ax: Axes | None = None, **style: Any
+) -> list[Line2D]:
+    """Running averages of the leading exponents over the time averaged, with a band of one standard error at the end's size.
+
+    Parameters
+    ----------
+    spectrum
+        A computed spectrum.
+    most
+        How many exponents to draw at most, from the largest.
+    ax
+        Axes to draw into; None means the current ones.
+    **style
+        Passed on to the lines.
+
+    Returns
+    -------
+    list of Line2D
+        One line per exponent, in descending order; the bands are in ``ax.collections``.
+    """
+    ax = plt.gca() if ax is None else ax
+    span = spectrum.times - spectrum.times[0] + spectrum.dt
+    lines = []
+    for values, value, error in list(
+        zip(spectrum.history.T, spectrum.exponents, spectrum.stderr, strict=True)
+    )[:most]:
+        (line,) = ax.plot(span, values, **style)
+        ax.fill_between(span, value - error, value + error, color=line.get_color(), alpha=0.2, linewidth=0)
+        lines.append(line)
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.set(xlabel="time averaged over", ylabel="Lyapunov exponents", xscale="log")
+    return lines
+
+
+def spectrum_bars(
+    spectrum: LyapunovSpectrum, *, zeros: Zeros | None = None, ax: Axes | None = None, **style: Any
+) -> tuple[BarContainer, ErrorbarContainer]:
+    """All exponents as bars with their standard errors; the explained zeros hollow.
+
+    Parameters
+    ----------
+    spectrum
+        A computed spectrum.
+    zeros
+        What `LyapunovSpectrum.zeros` returned: as many of the exponents nearest to 0 are drawn hollow as are explained.
+    ax
+        Axes to draw into; None means the current ones.
+    **style
+        Passed on to the bars.
+
+    Returns
+    -------
+    tuple
+        The bars and the error bars.
+    """
+    ax = plt.gca() if ax is None else ax
+    index = np.arange(1, len(spectrum.exponents) + 1)
+    bars = ax.bar(index, spectrum.exponents, **style)
+    errors = ax.errorbar(index, spectrum.exponents, spectrum.stderr, fmt="none", ecolor="0.2", elinewidth=1)
+    explained = 0 if zeros is None else zeros.explained
+    for j in np.argsort(np.abs(spectrum.exponents))[:explained]:
+        bars[j].set(facecolor="none", edgecolor="0.4", linestyle="--")
+        ax.plot(index[j], 0, marker="o", markerfacecolor="white", markeredgecolor="0.4", linestyle="none")
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.set(xlabel="index", ylabel="Lyapunov exponent")
+    return bars, errors
+
+
+def finite_time_distribution(
+    spectrum: LyapunovSpectrum, window: float, *, index: int = 0, ax: Axes | None = None, **style: Any
+) -> BarContainer:
+    """Histogram of an exponent over consecutive windows of time.
+
+    Parameters
+    ----------
+    spectrum
+        A computed spectrum.
+    window
+        Length of a window, in units of time.
+    index
+        Which exponent, 0 for the largest.
+    ax
+        Axes to draw into; None means the current ones.
+    **style
+        Passed on to the histogram.
+
+    Returns
+    -------
+    BarContainer
+        The histogram's bars.
+    """
+    ax = plt.gca() if ax is None else ax
+    values = spectrum.finite_time(window)[:, index]
+    _, _, bars = ax.hist(values, **({"bins": "auto", "density": True} | style))
+    ax.axvline(float(spectrum.exponents[index]), color="0.2", linewidth=1)
+    ax.set(xlabel=f"exponent {index + 1} over windows of {window:g}", ylabel="density")
+    return bars  # pyright: ignore[reportReturnType]
