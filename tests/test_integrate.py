@@ -28,7 +28,7 @@ def toy_orbit(flow: cf.ToyFlow, w0: Any, t1: float, **options: Any) -> cf.Trajec
 
 def both_flipped(s: float = 1.0) -> cf.ToyFlow:
     """The smallest network with both layers flipped: it climbs its loss and blows up in finite time."""
-    return cf.ToyFlow(*map(jnp.asarray, (s, -1.0, -1.0)))
+    return cf.toy_flow(s, flip="both")
 
 
 def driven(t: Any, y: dict[str, Array], args: dict[str, Any]) -> dict[str, Array]:

@@ -113,7 +113,7 @@ def test_solution_on_the_gradient_flows_diagonal_falls_into_the_saddle():
 
 
 def test_solution_with_both_layers_flipped_ends_at_infinity():
-    flow, w0 = cf.ToyFlow(*map(jnp.asarray, (1.0, -1.0, -1.0))), jnp.array([2.0, 2.0])
+    flow, w0 = cf.toy_flow(1.0, flip="both"), jnp.array([2.0, 2.0])
     # w = (x, x) with u = x²: u̇ = 2u (u − 1), infinite at t* = ½ log(u0 / (u0 − 1))
     blow_up = 0.5 * np.log(4 / 3)
     t = blow_up * np.array([0.0, 0.5, 0.999])
