@@ -40,7 +40,8 @@ def plot_loss(
     Raises
     ------
     ValueError
-        If there is no trajectory, one is a batch or has no loss, the floor is not positive, or the inset is not (from, to).
+        If there is no trajectory, one is a batch or has no loss, the floor is not positive, or the inset is not (from, to)
+        or holds no saved time.
 
     Examples
     --------
@@ -57,6 +58,8 @@ def plot_loss(
         raise ValueError(f"`floor` must be positive, but is {floor!r}.")
     if inset is not None and not inset[0] < inset[1]:
         raise ValueError(f"`inset` must be a pair of times (from, to), but is {inset!r}.")
+    if inset is not None and not any(_within(orbit, inset).any() for orbit in trajectories.values()):
+        raise ValueError(f"`inset` must hold times at which the trajectories were saved, but is {inset!r}.")
     if ax is None:
         with style.paper_style(aspect=0.7):
             return plot_loss(trajectories, ax=plt.figure().add_subplot(), inset=inset, floor=floor)
@@ -82,9 +85,11 @@ def _draw_curves(ax: Axes, trajectories: Mapping[str, Trajectory], floor: float)
 def _draw_inset(ax: Axes, trajectories: Mapping[str, Trajectory], span: tuple[float, float]) -> None:
     small = ax.inset_axes((0.6, 0.58, 0.4, 0.4))
     _draw_curves(small, trajectories, floor=5e-324)
-    shown = [
-        np.asarray(orbit.loss())[(orbit.ts >= span[0]) & (orbit.ts <= span[1])]
-        for orbit in trajectories.values()
-    ]
+    shown = [np.asarray(orbit.loss())[_within(orbit, span)] for orbit in trajectories.values()]
     small.set(xlim=span, ylim=(0.0, 1.08 * max(loss.max() for loss in shown if loss.size)))
     small.tick_params(labelsize=6)
+
+
+def _within(orbit: Trajectory, span: tuple[float, float]) -> np.ndarray:
+    """Which saved times lie in the span."""
+    return (orbit.ts >= span[0]) & (orbit.ts <= span[1])

@@ -84,7 +84,7 @@ def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
 
 
 def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
-    """The curves on which one component of the velocity vanishes."""
+    """The curves on which one component of the velocity vanishes; None for a component that does not change its sign."""
     # Contours of the sampled components find every branch, horizontal and vertical ones too.
     looks = [(style.GREEN, "dashdot"), (style.PURPLE, "dotted")]
     return [
@@ -98,6 +98,8 @@ def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
             linewidths=1.1,
             zorder=2,
         )
+        if component.min() < 0 < component.max()
+        else None
         for component, (colour, dash) in zip(seen.velocity, looks, strict=True)
     ]
 
@@ -148,6 +150,11 @@ def draw_trajectories(
     ax: Axes, plane: Plane, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
 ) -> list[Line2D]:
     """Orbits with their starts and arrowheads, projected on the plane."""
+    if isinstance(trajectories, Trajectory):
+        raise ValueError(
+            "`trajectories` must be a list of trajectories or a mapping from labels, but is one trajectory: "
+            'write {"label": trajectory} or [trajectory].'
+        )
     labelled = (
         trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
     )

@@ -31,7 +31,8 @@ class Portrait:
     velocity
         The streamlines or arrows (a `StreamplotSet` or a `Quiver`), or None.
     nullclines
-        Two contour sets, for the first and the second component of the velocity; empty if not drawn.
+        Two contour sets, for the first and the second component of the velocity, None for one that does not change its
+        sign in the window; empty if not drawn.
     manifold
         Lines along curves of fixed points: solid where they attract, dashed where they do not.
     separatrices
@@ -262,7 +263,8 @@ def _legend_handles(portrait: Portrait) -> dict[str, Any]:
     handles |= {"separatrix": portrait.separatrices[0]} if portrait.separatrices else {}
     handles |= {str(mark.get_label()): mark for mark in portrait.fixed_points}
     names = (portrait.ax.get_xlabel(), portrait.ax.get_ylabel())
-    for name, contours in zip(names, portrait.nullclines, strict=False):
+    drawn = [pair for pair in zip(names, portrait.nullclines, strict=False) if pair[1] is not None]
+    for name, contours in drawn:
         look = {
             "color": contours.get_edgecolor()[0],
             "linestyle": contours.get_linestyle()[0],

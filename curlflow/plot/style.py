@@ -66,6 +66,7 @@ _PAPER: Final = {
     # TrueType fonts inside PDF and PostScript, which journals ask for, instead of Type 3.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
+    "svg.hashsalt": "curlflow",
 }
 
 
@@ -104,7 +105,7 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
 
 
 def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
-    """Save a figure, as PDF, PNG or whatever the path's suffix says, the same bytes every time.
+    """Save a figure, as PDF, PNG, SVG (these the same bytes every time) or whatever the path's suffix says.
 
     Parameters
     ----------
@@ -126,9 +127,9 @@ def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
     path, root = _checks.writable_file("path", path), figure.get_figure(root=True)
     suffix = path.suffix.lstrip(".").lower()
     _checks.require_one_of("path's suffix", suffix, tuple(sorted(root.canvas.get_supported_filetypes())))
-    # Without a creation date, the same figure gives the same file.
-    metadata: dict[str, Any] = {"CreationDate": None} if suffix == "pdf" else {}
-    with mpl.rc_context({"pdf.fonttype": _PAPER["pdf.fonttype"], "ps.fonttype": _PAPER["ps.fonttype"]}):
+    # Without a creation date, and with names that are not random, the same figure gives the same file.
+    metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+    with mpl.rc_context({name: _PAPER[name] for name in ("pdf.fonttype", "ps.fonttype", "svg.hashsalt")}):
         root.savefig(path, metadata=metadata, dpi=_PAPER["savefig.dpi"])
     return path
 

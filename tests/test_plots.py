@@ -1,0 +1,457 @@
+"""Figures: the artists' data against the results they draw, widths, fonts, and that nothing is ever shown."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+import curlflow as cf
+from curlflow.fixed_points import Kind
+
+WINDOW = (-2.0, 2.0)
+CURL, GRADIENT = cf.toy_flow(1.0, flip="readout"), cf.toy_flow(1.0, flip=None)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(*_: Any, **__: Any) -> None:
+        raise AssertionError("a plot called show()")
+
+    monkeypatch.setattr(plt, "show", show)
+    monkeypatch.setattr(Figure, "show", show)
+
+
+@pytest.fixture(scope="module")
+def curl() -> cf.Survey:
+    return cf.survey(CURL, WINDOW, WINDOW, resolution=24)
+
+
+@pytest.fixture(scope="module")
+def gradient() -> cf.Survey:
+    return cf.survey(GRADIENT, WINDOW, WINDOW, resolution=24)
+
+
+def regridded(seen: cf.Survey, resolution: int) -> cf.Survey:
+    """The toy model's survey on another grid."""
+    x = np.linspace(*WINDOW, resolution)
+    w1, w2 = np.meshgrid(x, x)
+    error = 1 - w1 * w2
+    velocity = np.stack([w2 * error, -w1 * error])
+    return replace(seen, x=x, y=x, velocity=velocity, out_of_plane=0 * w1, loss=error**2 / 2)
+
+
+def orbit(flow: cf.ToyFlow = CURL, w0: Any = (-1.5, 0.5), t1: float = 8.0) -> cf.Trajectory:
+    """An exact orbit."""
+    ts = np.linspace(0.0, t1, 101)
+    ys = flow.solution(jnp.asarray(ts), jnp.asarray(w0))
+    return cf.Trajectory(ts, ys, cf.Outcome(cf.Ending.COMPLETED, t1, "Exact."), {}, flow)
+
+
+def draw(seen: cf.Survey, **options: Any) -> cf.Portrait:
+    return cf.draw_survey(seen, ax=plt.figure().add_subplot(), **({"velocity": None} | options))
+
+
+def legend_of(figure: Any) -> list[str]:
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+def width_in_mm(figure: Any) -> float:
+    return 25.4 * figure.get_size_inches()[0]
+
+
+# ------------------------------------------------------------------------------------ solution manifold
+
+
+def test_the_manifold_is_solid_where_it_attracts_and_dashed_elsewhere(curl: cf.Survey):
+    lines = draw(curl).manifold
+    assert sorted(line.get_linestyle() for line in lines) == ["-", "-", "--", "--"]
+    for line in lines:
+        w1, w2 = np.array(line.get_data())
+        np.testing.assert_allclose(w1 * w2, 1.0, rtol=1e-9)
+        attracts = np.abs(w2[:-1]) > np.abs(w1[:-1])  # the last point may be the first of the next stretch
+        assert attracts.all() if line.get_linestyle() == "-" else not attracts.any()
+    for branch in (1.0, -1.0):
+        weights = np.concatenate([line.get_xydata() for line in lines if line.get_xdata()[0] * branch > 0])
+        assert np.abs(weights).max(axis=0) == pytest.approx([2.0, 2.0], abs=0.03)
+        # The two stretches meet: their points together leave no gap.
+        along = np.sort(np.abs(weights[:, 0]))
+        assert np.diff(along).max() < 0.02
+
+
+def test_the_gradient_flows_manifold_is_solid_everywhere(gradient: cf.Survey):
+    assert [line.get_linestyle() for line in draw(gradient).manifold] == ["-", "-"]
+
+
+# ------------------------------------------------------------------------------------------- nullclines
+
+
+@pytest.mark.parametrize("resolution", [80, 81])  # with the axes between the grid lines, and on them
+def test_nullclines_have_all_their_branches(curl: cf.Survey, resolution: int):
+    portrait = draw(regridded(curl, resolution), nullclines=True)
+    assert len(portrait.nullclines) == 2
+    for component, contours in enumerate(portrait.nullclines):
+        vertices = np.concatenate([path.vertices for path in contours.get_paths()])
+        # ẇ1 vanishes on the horizontal axis w2 = 0, and ẇ2 on the vertical one; both vanish on the hyperbola.
+        along, across = vertices[:, component], vertices[:, 1 - component]
+        on_axis = np.abs(across) < 2e-3
+        on_hyperbola = np.abs(vertices.prod(axis=1) - 1) < 0.01
+        assert (on_axis | on_hyperbola).all()
+        np.testing.assert_allclose([along[on_axis].min(), along[on_axis].max()], WINDOW)
+        assert np.diff(np.sort(along[on_axis])).max() < 0.06
+        for branch in (1.0, -1.0):
+            places = branch * along[on_hyperbola & (along * branch > 0)]
+            np.testing.assert_allclose([places.min(), places.max()], [0.5, 2.0], atol=0.01)
+    assert portrait.nullclines[0].get_linestyle() != portrait.nullclines[1].get_linestyle()
+    draw(curl, nullclines=True)
+    assert {"$w_1$ nullcline", "$w_2$ nullcline"} <= set(legend_of(plt.gcf()))
+
+
+def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.Survey):
+    velocity = np.stack([np.ones_like(curl.velocity[0]), np.zeros_like(curl.velocity[1])])
+    portrait = draw(replace(curl, velocity=velocity), nullclines=True, trajectories={"curl flow": orbit()})
+    assert portrait.nullclines == [None, None]
+    assert not any("nullcline" in entry for entry in legend_of(portrait.ax.figure))
+
+
+# ------------------------------------------------------------------------------- fixed points, separatrices
+
+
+def test_fixed_points_are_marked_where_they_are(curl: cf.Survey, gradient: cf.Survey):
+    marks = {
+        tuple(np.round(mark.get_xydata()[0], 3) + 0.0): mark.get_label() for mark in draw(curl).fixed_points
+    }
+    assert marks == {
+        (0.0, 0.0): "centre",
+        (1.0, 1.0): "change of stability",
+        (-1.0, -1.0): "change of stability",
+    }
+    (saddle,) = draw(gradient).fixed_points
+    assert saddle.get_label() == "saddle"
+    np.testing.assert_allclose(saddle.get_xydata(), [[0.0, 0.0]], atol=1e-9)
+
+
+def fixed_point(kind: Kind, place: Any) -> cf.FixedPoint:
+    return cf.FixedPoint(jnp.asarray(place), kind, np.zeros(2, complex), 0, 0, 0, 0, 0.0, 0.0, 0.0)
+
+
+def test_every_kind_has_a_mark_of_its_own(gradient: cf.Survey):
+    further = [fixed_point(kind, [0.1 * i, 1.0]) for i, kind in enumerate(Kind)]
+    marks = draw(gradient, fixed_points=further).fixed_points[1:]
+    assert [mark.get_label() for mark in marks] == [kind.value for kind in Kind]
+    looks = {
+        (str(mark.get_marker()), str(mark.get_markerfacecolor()), mark.get_fillstyle()) for mark in marks
+    }
+    assert len(looks) == len(Kind)
+    # Apart in grey print too: everything is black and white.
+    assert {mark.get_markeredgecolor() for mark in marks} == {"black"}
+    assert {mark.get_markerfacecolor() for mark in marks} == {"black", "white"}
+    filled = {mark.get_label() for mark in marks if mark.get_markerfacecolor() == "black"}
+    assert {"stable node", "stable focus"} <= filled
+    assert not {"unstable node", "unstable focus", "saddle"} & filled
+
+
+def test_separatrices_are_the_surveys(curl: cf.Survey):
+    lines = draw(curl).separatrices
+    assert len(lines) == len(curl.separatrices) > 0
+    for line, points in zip(lines, curl.separatrices, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), points)
+
+
+# ----------------------------------------------------------------------------------------- trajectories
+
+
+def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.Survey):
+    runs = {"curl flow": orbit(), "gradient flow": orbit(GRADIENT), "another": orbit(w0=(0.7, 0.0))}
+    portrait = draw(curl, trajectories=runs)
+    assert [line.get_label() for line in portrait.trajectories] == list(runs)
+    assert len({line.get_color() for line in portrait.trajectories}) == 3
+    heads = [patch for patch in portrait.ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(heads) == 3
+    for line, head, run in zip(portrait.trajectories, heads, runs.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), run.ys)
+        assert to_rgba(line.get_color()) == head.get_facecolor()
+        # It points along the orbit, in the direction of time.
+        nearest = int(np.argmin(np.linalg.norm(run.ys - np.array(head._posA_posB[1]), axis=1)))
+        heading = np.diff(np.array(head._posA_posB), axis=0)[0]
+        step = np.asarray(run.ys[nearest + 1] - run.ys[nearest - 1])
+        assert heading @ step / np.linalg.norm(heading) / np.linalg.norm(step) > 0.95
+        lengths = np.linalg.norm(np.diff(run.ys, axis=0), axis=1)
+        assert lengths[:nearest].sum() == pytest.approx(lengths.sum() / 2, abs=lengths.max())
+    assert legend_of(portrait.ax.figure)[:3] == list(runs)
+    starts = [line.get_xydata()[0] for line in portrait.ax.lines if line.get_markersize() == 3]
+    np.testing.assert_array_equal(starts, [run.ys[0] for run in runs.values()])
+
+
+def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.Survey):
+    portrait = draw(curl, trajectories=[orbit(), orbit(w0=(0.7, 0.0))])
+    assert len(portrait.trajectories) == 2
+    assert legend_of(portrait.ax.figure) == [
+        "fixed points, stable",
+        "fixed points, unstable",
+        "separatrix",
+        "centre",
+        "change of stability",
+    ]
+
+
+def test_a_trajectory_at_rest_has_no_arrowhead(curl: cf.Survey):
+    portrait = draw(curl, trajectories=[orbit(w0=(0.5, 2.0))])
+    np.testing.assert_allclose(portrait.trajectories[0].get_xydata(), [[0.5, 2.0]] * 101)
+    assert not portrait.ax.patches
+
+
+def test_no_legend_if_none_is_wanted(curl: cf.Survey):
+    assert draw(curl, legend=False, trajectories={"curl flow": orbit()}).ax.get_legend() is None
+
+
+# ----------------------------------------------------------------------------- background and velocity
+
+
+def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.Survey):
+    w = regridded(curl, 20)
+    assert w.loss is not None
+    for background, values in (("loss", w.loss), ("speed", np.hypot(*w.velocity))):
+        image = draw(w, background=background).background
+        assert image is not None
+        assert isinstance(image.norm, LogNorm)
+        top = values.max()
+        assert (image.norm.vmin, image.norm.vmax) == pytest.approx((1e-5 * top, top))
+        np.testing.assert_allclose(image.get_array(), np.maximum(values, 1e-5 * top))
+        assert tuple(image.get_extent()) == (*WINDOW, *WINDOW)
+        assert image.origin == "lower"
+    assert draw(w, background=None).background is None
+    assert draw(replace(w, loss=None)).background is None
+
+
+def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.Survey):
+    arrows = draw(curl, velocity="arrows").velocity
+    u, v = np.asarray(arrows.U), np.asarray(arrows.V)
+    np.testing.assert_allclose(np.hypot(u, v), 1.0, rtol=1e-12)
+    expected = np.stack([CURL(0.0, jnp.asarray(w)) for w in arrows.XY])
+    np.testing.assert_allclose(
+        np.stack([u, v], 1), expected / np.linalg.norm(expected, axis=1)[:, None], atol=1e-12
+    )
+
+
+def test_streamlines_follow_the_velocity(curl: cf.Survey):
+    lines = draw(curl, velocity="streamlines").velocity.lines
+    segments = [np.asarray(segment) for segment in lines.get_segments()]
+    middle = np.concatenate([(segment[1:] + segment[:-1]) / 2 for segment in segments])
+    step = np.concatenate([np.diff(segment, axis=0) for segment in segments])
+    velocity = np.stack([middle[:, 1], -middle[:, 0]], 1) * (1 - middle.prod(axis=1))[:, None]
+    speed, length = np.linalg.norm(velocity, axis=1), np.linalg.norm(step, axis=1)
+    # Away from the fixed points, where the direction turns within a grid cell.
+    chosen = (speed > 0.5) & (length > 1e-3)
+    assert chosen.sum() > 100
+    assert (np.sum(velocity * step, axis=1)[chosen] / (speed * length)[chosen]).min() > 0.9
+
+
+# ------------------------------------------------------------------------------------- whole portraits
+
+
+def test_a_portrait_alone_has_a_columns_width():
+    portrait = cf.phase_portrait(CURL, WINDOW, WINDOW, resolution=24, trajectories=[orbit()])
+    ax = portrait.ax
+    assert width_in_mm(ax.figure) == pytest.approx(85.0)
+    assert (ax.get_xlim(), ax.get_ylim()) == (WINDOW, WINDOW)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$w_1$", "$w_2$")
+    assert ax.get_aspect() == 1.0
+    assert (len(portrait.manifold), len(portrait.fixed_points), len(portrait.trajectories)) == (4, 3, 1)
+    assert portrait.background is not None
+    assert portrait.velocity is not None
+    assert portrait.nullclines == []
+
+
+def test_the_given_axes_are_drawn_on(curl: cf.Survey):
+    figure, axes = plt.subplots(1, 2)
+    assert cf.draw_survey(curl, ax=axes[1]).ax is axes[1]
+    assert cf.plot_loss({"curl flow": orbit()}, ax=axes[0])[0].axes is axes[0]
+    assert plt.get_fignums() == [figure.number]
+    np.testing.assert_allclose(figure.get_size_inches(), plt.rcParams["figure.figsize"])
+
+
+def test_portraits_side_by_side_have_two_columns_width_and_one_legend():
+    runs = {"one": {"gradient flow": orbit(GRADIENT)}, "other": {"curl flow": orbit()}}
+    panels = cf.compare_portraits(
+        {"one": GRADIENT, "other": CURL}, WINDOW, WINDOW, resolution=24, velocity=None, trajectories=runs
+    )
+    assert list(panels) == ["one", "other"]
+    figure = panels["one"].ax.figure
+    assert panels["other"].ax.figure is figure
+    assert width_in_mm(figure) == pytest.approx(178.0)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["one", "other"]
+    assert [len(panel.trajectories) for panel in panels.values()] == [1, 1]
+    entries = legend_of(figure)
+    assert len(entries) == len(set(entries))
+    assert {"gradient flow", "curl flow", "saddle", "centre", "separatrix"} <= set(entries)
+
+
+def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
+    flow = cf.CurlFlow([1.0, 2.0], d1=[1, 1], d2=[1, -1])
+    origin = cf.Weights(np.zeros((2, 2)), np.zeros((1, 2)))
+    portrait = cf.phase_portrait(
+        flow,
+        WINDOW,
+        WINDOW,
+        plane=cf.coordinate_plane(cf.Weights(np.ones((2, 2)), np.ones((1, 2))), ("W1", 0, 0), ("W2", 0, 1)),
+        background="out of plane",
+        fixed_points=[cf.classify(flow, origin)],
+        resolution=6,
+    )
+    ax = portrait.ax
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("W1[0, 0]", "W2[0, 1]")
+    assert portrait.background is not None
+    assert (portrait.background.norm.vmin, portrait.background.norm.vmax) == (0.0, 1.0)
+    assert [other.get_ylabel() for other in ax.figure.axes[1:]] == ["share of speed out of plane"]
+    assert (portrait.manifold, portrait.separatrices) == ([], [])
+    assert [mark.get_label() for mark in portrait.fixed_points] == ["saddle-centre"]
+    np.testing.assert_allclose(portrait.fixed_points[0].get_xydata(), [[0.0, 0.0]])
+
+
+# ---------------------------------------------------------------------------------------- loss curves
+
+
+def test_loss_curves_are_the_losses_down_to_the_floor():
+    runs = {"curl flow": orbit(), "gradient flow": orbit(GRADIENT, (-1.5, 1.0), 30.0)}
+    lines = cf.plot_loss(runs, floor=1e-10)
+    assert [line.get_label() for line in lines] == list(runs)
+    for line, run in zip(lines, runs.values(), strict=True):
+        loss = np.asarray(run.loss())
+        np.testing.assert_array_equal(line.get_xdata(), run.ts)
+        np.testing.assert_array_equal(line.get_ydata(), np.where(loss >= 1e-10, loss, np.nan))
+    assert np.isnan(lines[1].get_ydata()).any()
+    ax = lines[0].axes
+    assert (ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "time $t$", "loss $L$")
+    assert ax.child_axes == []
+    assert width_in_mm(ax.figure) == pytest.approx(85.0)
+    assert legend_of(ax.figure) == list(runs)
+    # Apart in grey print too.
+    assert lines[0].get_linestyle() != lines[1].get_linestyle()
+
+
+def test_the_inset_shows_the_same_losses_on_a_linear_scale():
+    run = orbit()
+    (line,) = cf.plot_loss({"curl flow": run}, inset=(1.0, 3.0))
+    (small,) = line.axes.child_axes
+    assert (small.get_yscale(), small.get_xlim()) == ("linear", (1.0, 3.0))
+    loss = np.asarray(run.loss())
+    np.testing.assert_array_equal(small.lines[0].get_ydata(), loss)
+    top = loss[(run.ts >= 1) & (run.ts <= 3)].max()
+    assert small.get_ylim() == pytest.approx((0.0, 1.08 * top))
+
+
+# ------------------------------------------------------------------------------------------- style, files
+
+
+@pytest.mark.parametrize(("columns", "width"), [(1, 85.0), (2, 178.0)])
+def test_paper_style_sets_journal_widths_and_nothing_outside(columns: int, width: float):
+    before = dict(plt.rcParams)
+    with cf.paper_style(columns=columns, aspect=0.5):
+        figure = plt.figure()
+        assert plt.rcParams["pdf.fonttype"] == 42
+        assert 7 <= plt.rcParams["font.size"] <= 9
+    assert width_in_mm(figure) == pytest.approx(width)
+    assert 25.4 * figure.get_size_inches()[1] == pytest.approx(width / 2)
+    assert dict(plt.rcParams) == before
+
+
+@pytest.fixture(scope="module")
+def pdf(curl: cf.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with cf.paper_style():
+        portrait = cf.draw_survey(curl, nullclines=True, trajectories={"curl flow": orbit()})
+    path = cf.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
+    plt.close(portrait.ax.figure)
+    return path
+
+
+def test_a_pdf_embeds_truetype_fonts(pdf: Path):
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/Type3" not in content
+    assert b"/CIDFontType2" in content or b"/TrueType" in content
+    assert b"/FontFile2" in content
+
+
+def test_a_pdf_keeps_its_lines_as_vectors_at_the_columns_width(pdf: Path):
+    found = re.search(rb"/MediaBox \[\s*0 0 ([\d.]+) ([\d.]+)\s*\]", pdf.read_bytes())
+    assert found is not None
+    assert float(found[1]) / 72 * 25.4 == pytest.approx(85.0, abs=0.1)
+    # Only the background is an image.
+    assert pdf.read_bytes().count(b"/Subtype /Image") <= 2
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_the_same_figure_gives_the_same_file(tmp_path: Path, suffix: str):
+    contents = []
+    for name in ("first", "second"):
+        lines = cf.plot_loss({"curl flow": orbit()}, inset=(0.0, 2.0))
+        path = cf.save_figure(lines[0].axes.figure, tmp_path / (name + suffix))
+        assert path == tmp_path / (name + suffix)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+    assert len(contents[0]) > 1000
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+def test_files_that_cannot_be_written_are_refused(tmp_path: Path):
+    figure = plt.figure()
+    with pytest.raises(ValueError, match="`path` must lie in an existing folder, but"):
+        cf.save_figure(figure, tmp_path / "missing" / "figure.pdf")
+    with pytest.raises(ValueError, match=r"`path` must be a file, but .* is a folder"):
+        cf.save_figure(figure, tmp_path)
+    with pytest.raises(ValueError, match=r"`path's suffix` must be one of .*, but is 'docx'"):
+        cf.save_figure(figure, tmp_path / "figure.docx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"background": "losses"}, "`background` must be one of 'loss', 'speed', 'out of plane', None"),
+        ({"velocity": "lines"}, "`velocity` must be one of 'streamlines', 'arrows', None, but is 'lines'"),
+        ({"trajectories": orbit()}, "`trajectories` must be a list of trajectories or a mapping from labels"),
+        ({"trajectories": [replace(orbit(), ys=jnp.zeros((101, 3, 2)))]}, "states of 2 numbers"),
+    ],
+)
+def test_bad_portraits_are_refused_in_a_sentence(curl: cf.Survey, options: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        draw(curl, **options)
+
+
+def test_other_bad_figures_are_refused_in_a_sentence():
+    for count in (1, 4):
+        with pytest.raises(
+            ValueError, match=f"`systems` must hold two or three vector fields, but holds {count}"
+        ):
+            cf.compare_portraits({str(i): CURL for i in range(count)}, WINDOW, WINDOW)
+    with pytest.raises(ValueError, match="`columns` must be 1 or 2, but is 3"), cf.paper_style(columns=3):
+        pass
+    with pytest.raises(ValueError, match="`aspect` must be positive, but is -1"), cf.paper_style(aspect=-1):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"trajectories": {}}, "`trajectories` must hold at least one trajectory"),
+        ({"trajectories": {"a": replace(orbit(), outcome=(orbit().outcome,))}}, "no batch"),
+        ({"trajectories": {"a": replace(orbit(), system=lambda t, y, args: y)}}, "must have a method `loss`"),
+        ({"floor": 0.0}, "`floor` must be positive, but is 0.0"),
+        ({"inset": (3.0, 1.0)}, r"`inset` must be a pair of times \(from, to\), but is \(3.0, 1.0\)"),
+        ({"inset": (100.0, 200.0)}, "`inset` must hold times at which the trajectories were saved, but is"),
+    ],
+)
+def test_bad_loss_plots_are_refused_in_a_sentence(arguments: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        cf.plot_loss(**({"trajectories": {"curl flow": orbit()}} | arguments))
