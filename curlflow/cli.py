@@ -27,6 +27,24 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 110)
 FIGURES = (".pdf", ".png", ".svg")
 
+# The options that describe a network, the same for every command that takes one.
+Hidden = Annotated[int, typer.Option("--hidden", "-N", help="Hidden units.")]
+Inputs = Annotated[int, typer.Option("--inputs", "-M", help="Inputs.")]
+Outputs = Annotated[int, typer.Option("--outputs", "-P", help="Outputs.")]
+AlphaH = Annotated[float, typer.Option(help="Flipped fraction αh of the hidden layer's rules.")]
+AlphaR = Annotated[float, typer.Option(help="Flipped fraction αr of the readout layer's rules.")]
+Start = Annotated[
+    str, typer.Option(help="gaussian=SCALE: a random student; near=DISTANCE: beside the solution manifold.")
+]
+Covariance = Annotated[
+    str, typer.Option(help="identity, or samples=COUNT: the sample covariance of so many inputs.")
+]
+Constrained = Annotated[bool, typer.Option("--norm-constrained", help="Keep the norm of each layer.")]
+Rtol = Annotated[float, typer.Option(help="Relative tolerance.")]
+Atol = Annotated[float, typer.Option(help="Absolute tolerance.")]
+Seed = Annotated[int, typer.Option(help="Seed of the teacher, the student and the inputs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
 
 class Flip(StrEnum):
     """Which layer of the two-neuron model learns with the wrong sign."""
@@ -34,6 +52,13 @@ class Flip(StrEnum):
     READOUT = "readout"
     HIDDEN = "hidden"
     NONE = "none"
+
+
+class Layer(StrEnum):
+    """A layer of the network."""
+
+    HIDDEN = "hidden"
+    READOUT = "readout"
 
 
 def main() -> None:
@@ -98,7 +123,7 @@ def portrait(
     Example: curlflow portrait --start=-1.6,1 --start 0.7,0 --compare -o portrait.pdf
     """
     _checks.writable_file("--out", out, FIGURES)
-    window = _window(limits)
+    window, t1 = _window(limits), _checks.finite_number("--time", t1)
     starts = [_point(text) for text in start or ()]
     flow = cf.toy_flow(s, flip=None if flip is Flip.NONE else flip.value)
     flows = (
@@ -124,29 +149,22 @@ def integrate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .nc, a NetCDF file that xarray opens.")
     ] = Path("trajectory.nc"),
-    N: Annotated[int, typer.Option("--hidden", "-N", help="Hidden units.")] = 20,
-    M: Annotated[int, typer.Option("--inputs", "-M", help="Inputs.")] = 16,
-    P: Annotated[int, typer.Option("--outputs", "-P", help="Outputs.")] = 1,
-    alpha_h: Annotated[float, typer.Option(help="Flipped fraction of the hidden layer's rules.")] = 0.0,
-    alpha_r: Annotated[float, typer.Option(help="Flipped fraction of the readout layer's rules.")] = 0.0,
-    start: Annotated[
-        str,
-        typer.Option(help="gaussian=SCALE: a random student; near=DISTANCE: beside the solution manifold."),
-    ] = "gaussian=1",
-    covariance: Annotated[
-        str, typer.Option(help="identity, or samples=COUNT: the sample covariance of so many inputs.")
-    ] = "identity",
-    norm_constrained: Annotated[
-        bool, typer.Option("--norm-constrained", help="Keep the norm of each layer.")
-    ] = False,
+    N: Hidden = 20,
+    M: Inputs = 16,
+    P: Outputs = 1,
+    alpha_h: AlphaH = 0.0,
+    alpha_r: AlphaR = 0.0,
+    start: Start = "gaussian=1",
+    covariance: Covariance = "identity",
+    norm_constrained: Constrained = False,
     t1: Annotated[float, typer.Option("--time", help="How long to integrate.")] = 50.0,
-    rtol: Annotated[float, typer.Option(help="Relative tolerance.")] = 1e-8,
-    atol: Annotated[float, typer.Option(help="Absolute tolerance.")] = 1e-10,
-    seed: Annotated[int, typer.Option(help="Seed of the teacher, the student and the inputs.")] = 0,
+    rtol: Rtol = 1e-8,
+    atol: Atol = 1e-10,
+    seed: Seed = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the loss against time: .pdf, .png or .svg.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Integrate the curl flow of a random student towards a random teacher, and save the trajectory.
 
@@ -155,6 +173,7 @@ def integrate(
     _checks.writable_file("--out", out, (".nc",))
     if plot is not None:
         _checks.writable_file("--plot", plot, FIGURES)
+    t1 = _checks.finite_number("--time", t1)
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
     trajectory = cf.integrate(flow, W0, t1, rtol=rtol, atol=atol, progress=not quiet)
     dataset = trajectory.to_xarray().assign_attrs(seed=seed, alpha_h=alpha_h, alpha_r=alpha_r, start=start)
@@ -166,6 +185,103 @@ def integrate(
         curve = cf.plot_loss({"curl flow": trajectory})[0]
         cf.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportOptionalMemberAccess]
     console.print(f"Wrote {out}{f' and {plot}' if plot else ''}.")
+
+
+@app.command()
+def lyapunov(
+    N: Hidden = 20,
+    M: Inputs = 16,
+    P: Outputs = 1,
+    alpha_h: AlphaH = 0.0,
+    alpha_r: AlphaR = 0.0,
+    start: Start = "gaussian=1",
+    covariance: Covariance = "identity",
+    norm_constrained: Constrained = False,
+    k: Annotated[int, typer.Option("--exponents", "-k", help="How many leading exponents.")] = 4,
+    T: Annotated[float, typer.Option("--time", help="How long to average.")] = 500.0,
+    Ttr: Annotated[float, typer.Option("--transient", help="How long to wait before.")] = 100.0,
+    rtol: Rtol = 1e-8,
+    atol: Atol = 1e-10,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also save the history: .nc, NetCDF.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """The leading Lyapunov exponents of the curl flow of a random student towards a random teacher.
+
+    Example: curlflow lyapunov -N 20 -M 16 --alpha-h 0.6 --norm-constrained -k 4 --time 2000
+    """
+    if out is not None:
+        _checks.writable_file("--out", out, (".nc",))
+    flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
+    found = cf.lyapunov_spectrum(flow, W0, k, T=T, Ttr=Ttr, rtol=rtol, atol=atol, progress=not quiet)
+    table = Table("exponent", "value", "standard error", title=str(found.outcome), title_justify="left")
+    for i, (value, error) in enumerate(zip(found.exponents, found.stderr, strict=True), start=1):
+        table.add_row(f"λ{i}", f"{value:+.6f}", f"{error:.6f}")
+    console.print(table)
+    if out is not None:
+        found.to_xarray().assign_attrs(seed=seed, start=start).to_netcdf(out, engine="h5netcdf")
+        console.print(f"Wrote {out}.")
+
+
+@app.command()
+def stability(
+    c: Annotated[
+        float | None, typer.Option("--ratio", "-c", help="Compression ratio c = M/N of a wide network.")
+    ] = None,
+    alpha_h: AlphaH = 0.0,
+    alpha_r: AlphaR = 0.0,
+    kappa: Annotated[
+        float, typer.Option(help="Variance ratio κ of the readout's to the hidden layer's weights.")
+    ] = 1.0,
+    diagram: Annotated[
+        Path | None, typer.Option(help="Draw the stability diagram: .pdf, .png or .svg.")
+    ] = None,
+    layer: Annotated[
+        Layer, typer.Option(help="The layer whose flipped fraction is the diagram's axis.")
+    ] = Layer.HIDDEN,
+) -> None:
+    """Whether the solution manifold of a wide network is stable: at a point, or as a diagram.
+
+    Example: curlflow stability -c 0.5 --alpha-h 0.3 --diagram hidden.pdf
+    """
+    if c is None and diagram is None:
+        raise ValueError("Either `--ratio` or `--diagram` must be given, but neither was.")
+    if diagram is not None:
+        _checks.writable_file("--diagram", diagram, FIGURES)
+    if c is not None:
+        _print_stability(c, alpha_h, alpha_r, kappa)
+    if diagram is not None:
+        _draw_stability(diagram, layer, alpha_h, alpha_r, kappa)
+        console.print(f"Wrote {diagram}.")
+
+
+def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> None:
+    edges = cf.spectral_edges(c, alpha_h, alpha_r, kappa)
+    bands = [f"[{-high:.6g}, {-low:.6g}]" for low, high in edges[jnp.isfinite(edges)].reshape(-1, 2)[::-1]]
+    margin = float(cf.stability_margin(c, alpha_h, alpha_r, kappa))
+    window = cf.instability_window(alpha_h, alpha_r, kappa)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("solution manifold", "stable" if margin > 0 else "unstable")
+    table.add_row("eigenvalues across it, bands", " ".join(bands))
+    table.add_row("distance to instability", f"{margin:.6g}")
+    table.add_row("unstable ratios c", f"{float(window.lower):.6g} to {float(window.upper):.6g}")
+    for layer, other in ((Layer.HIDDEN, alpha_r), (Layer.READOUT, alpha_h)):
+        critical = float(cf.critical_alpha(c, layer=layer.value, other=other, kappa=kappa))
+        table.add_row(f"critical fraction, {layer.value} layer", f"{critical:.6g}")
+    console.print(table)
+
+
+def _draw_stability(path: Path, layer: Layer, alpha_h: float, alpha_r: float, kappa: float) -> None:
+    c, alpha = jnp.linspace(0.01, 2.0, 500), jnp.linspace(0.001, 0.999, 500)
+    fractions = (alpha[:, None], alpha_r) if layer is Layer.HIDDEN else (alpha_h, alpha[:, None])
+    margin = cf.stability_margin(c, *fractions, kappa)
+    contours = cf.plot_stability_diagram(c, alpha, margin, layer=layer.value)
+    ax = contours.axes
+    for share, side, label in ((0.02, "left", "stable"), (0.98, "right", "unstable")):
+        ax.text(share, 0.97, label, transform=ax.transAxes, horizontalalignment=side, verticalalignment="top")
+    cf.save_figure(ax.figure, path)
 
 
 def _network(
@@ -183,8 +299,7 @@ def _network(
     kind, amount = _setting("--start", start, ("gaussian", "near"))
     C = None
     if covariance != "identity":
-        _, samples = _setting("--covariance", covariance, ("samples",))
-        C = cf.ensembles.sample_covariance(inputs, M=M, samples=int(samples))
+        C = cf.ensembles.sample_covariance(inputs, M=M, samples=_samples(covariance))
     flow, student, teacher = cf.ensembles.student_teacher(
         draw, N=N, M=M, P=P, alpha_h=alpha_h, alpha_r=alpha_r, C=C
     )
@@ -203,6 +318,14 @@ def _setting(option: str, text: str, known: tuple[str, ...]) -> tuple[str, float
             f"`{option}` must be {' or '.join(f'{name}=NUMBER' for name in known)}, but is {text!r}."
         )
     return key, _checks.finite_number(f"{option} {key}", value)  # pyright: ignore[reportArgumentType]
+
+
+def _samples(covariance: str) -> int:
+    """Read samples=COUNT."""
+    key, _, count = covariance.partition("=")
+    if key != "samples" or not count.isdecimal():
+        raise ValueError(f"`--covariance` must be identity or samples=COUNT, but is {covariance!r}.")
+    return int(count)
 
 
 def _point(text: str) -> Any:

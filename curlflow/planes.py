@@ -146,7 +146,7 @@ def eigenplane(
     if len(modes) != 2 or not all(isinstance(mode, int) and 0 <= mode < n for mode in modes):
         raise ValueError(f"`modes` must be two whole numbers from 0 to {n - 1}, but are {modes}.")
     values, vectors = found.eigenvalues[list(modes)], found.eigenvectors[:, list(modes)]
-    first_is_complex, second_is_complex = np.abs(values.imag) > 1e-9 * np.abs(found.eigenvalues).max()
+    first_is_complex, second_is_complex = np.abs(np.imag(values)) > 1e-9 * np.abs(found.eigenvalues).max()
     if second_is_complex and not first_is_complex:
         raise ValueError(
             f"`modes` must name two real eigenvectors, or a complex one first, but only mode {modes[1]} is complex: "

@@ -1,0 +1,114 @@
+"""Spectra: sampled eigenvalues under the law they follow."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import ArrayLike
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
+from matplotlib.lines import Line2D
+
+from curlflow import _checks
+from curlflow.plot import style
+
+
+class SpectrumPlot(NamedTuple):
+    """What `plot_spectrum` drew.
+
+    Attributes
+    ----------
+    bars
+        The histogram.
+    curve
+        The density.
+    atoms
+        One stem for every atom with a positive mass.
+    """
+
+    bars: BarContainer
+    curve: Line2D
+    atoms: list[Line2D]
+
+
+def plot_spectrum(
+    eigenvalues: ArrayLike,
+    x: ArrayLike,
+    density: ArrayLike,
+    *,
+    atoms: tuple[ArrayLike, ArrayLike] | None = None,
+    bins: int = 60,
+    ax: Axes | None = None,
+) -> SpectrumPlot:
+    """Draw a histogram of eigenvalues under a density, with atoms as stems beside it.
+
+    Parameters
+    ----------
+    eigenvalues
+        Sampled eigenvalues, shape (M,). Those which sit on an atom are left out of the histogram, but count in its scale.
+    x, density
+        The curve, both of shape (points,); not a number where it should be interrupted.
+    atoms
+        Positions and masses of the atoms. A stem's height over the axis' height is the mass, which is also written beside it.
+    bins
+        Number of histogram bins over the range of `x`.
+    ax
+        Matplotlib axes to draw on; None makes a new figure.
+
+    Returns
+    -------
+    SpectrumPlot
+        The artists.
+
+    Raises
+    ------
+    ValueError
+        If there are no eigenvalues, or `x` and `density` differ in shape.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from curlflow.plot.spectra import plot_spectrum
+    >>> from curlflow.random_matrix import spectral_density, spectral_edges
+    >>> W1 = jax.random.normal(jax.random.key(0), (400, 100)) / 10  # entries of variance 1/M
+    >>> x = np.linspace(*spectral_edges(0.25, 0.0, 0.0), 200)
+    >>> drawn = plot_spectrum(1 + np.linalg.svd(W1)[1] ** 2, x, spectral_density(x, 0.25, 0.0, 0.0))
+    >>> len(drawn.bars)
+    60
+    """
+    values = np.asarray(_checks.float64_array("eigenvalues", eigenvalues))
+    if not values.size:
+        raise ValueError("`eigenvalues` must hold at least one number, but is empty.")
+    x, density = np.asarray(x, np.float64), np.asarray(density, np.float64)
+    if x.shape != density.shape:
+        raise ValueError(f"`density` must have the shape of `x`, {x.shape}, but has shape {density.shape}.")
+    if ax is None:
+        with style.paper_style(aspect=0.7):
+            return plot_spectrum(values, x, density, atoms=atoms, bins=bins, ax=plt.figure().add_subplot())
+    positions, masses = (np.asarray(part, np.float64).ravel() for part in atoms or ([], []))
+    on_atom = np.any(np.abs(values[:, None] - positions[masses > 0]) < 1e-9, axis=1)
+    heights, cuts = np.histogram(values[~on_atom], bins, (np.nanmin(x), np.nanmax(x)))
+    heights = heights / (values.size * np.diff(cuts))
+    bars = ax.bar(cuts[:-1], heights, np.diff(cuts), align="edge", color="#c4ccd4", linewidth=0)
+    (curve,) = ax.plot(x, density, color=style.BLUE)
+    top = 1.2 * heights.max()  # the density may diverge
+    ax.set(ylim=(0.0, top), xlabel="eigenvalue", ylabel="density")
+    stems = [
+        _draw_atom(ax, position, mass, top)
+        for position, mass in zip(positions, masses, strict=True)
+        if mass > 0
+    ]
+    return SpectrumPlot(bars, curve, stems)
+
+
+def _draw_atom(ax: Axes, position: float, mass: float, top: float) -> Line2D:
+    (stem,) = ax.plot([position, position], [0.0, mass * top], color=style.VERMILION, linewidth=1.6)
+    ax.annotate(
+        f"{100 * mass:.0f} %",
+        (position, mass * top),
+        xytext=(2, 2),
+        textcoords="offset points",
+        color=style.VERMILION,
+        fontsize="small",
+    )
+    return stem
