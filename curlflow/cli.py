@@ -279,8 +279,8 @@ def _draw_stability(path: Path, layer: Layer, alpha_h: float, alpha_r: float, ka
     margin = cf.stability_margin(c, *fractions, kappa)
     contours = cf.plot_stability_diagram(c, alpha, margin, layer=layer.value)
     ax = contours.axes
-    for share, side, label in ((0.02, "left", "stable"), (0.98, "right", "unstable")):
-        ax.text(share, 0.97, label, transform=ax.transAxes, horizontalalignment=side, verticalalignment="top")
+    ax.text(0.03, 0.04, "stable", transform=ax.transAxes, fontsize=8)
+    ax.text(0.97, 0.93, "unstable", transform=ax.transAxes, fontsize=8, horizontalalignment="right")
     cf.save_figure(ax.figure, path)
 
 
