@@ -10,7 +10,6 @@ import xarray as xr
 from jaxtyping import Array, Bool, Complex, Float, PRNGKeyArray
 
 from curlflow import _checks
-from curlflow.ensembles import gaussian_weights, sign_pattern, uniform_weights
 from curlflow.flows import CurlFlow, Weights
 
 EPS = float(np.finfo(np.float64).eps)
@@ -323,22 +322,38 @@ def sample_stability(
     >>> import jax
     >>> from curlflow.transverse import sample_stability
     >>> print(sample_stability(jax.random.key(0), N=100, M=30, alpha_h=0.5, samples=50))
-    StabilitySample: 5 of 50 networks unstable, probability 0.1 ± 0.043
+    StabilitySample: 9 of 50 networks unstable, probability 0.18 ± 0.054
     """
     _checks.require_one_of("weights", weights, ("gaussian", "uniform"))
     kappa = _checks.positive_number("kappa", kappa)
-    keys = jax.random.split(_checks.random_key("key", key), _checks.positive_integer("samples", samples))
-    N, M = _checks.positive_integer("N", N), _checks.positive_integer("M", M)
-    d1 = np.asarray(sign_pattern(M, fraction=_checks.fraction("alpha_h", alpha_h)))
-    d2 = np.asarray(sign_pattern(N, fraction=_checks.fraction("alpha_r", alpha_r)))
-    margins = []
-    for sample_key in keys:
-        if weights == "gaussian":
-            W = gaussian_weights(sample_key, N=N, M=M, P=P)
-        else:
-            W = uniform_weights(sample_key, N=N, M=M, P=P, scale=3**0.5)
-        margins.append(_margin(np.asarray(W.W1), kappa**0.5 * np.asarray(W.W2), d1, d2))
+    N, M, P = (_checks.positive_integer(name, size) for name, size in (("N", N), ("M", M), ("P", P)))
+    samples = _checks.positive_integer("samples", samples)
+    d1, d2 = _signs("alpha_h", alpha_h, M), _signs("alpha_r", alpha_r, N)
+    # NumPy's draws need no compilation, which for thousands of small networks of many sizes would be most of the work.
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(_checks.random_key("key", key))))
+    margins = [
+        _margin(
+            _unit_variance(draws, weights, (N, M)) / M**0.5,
+            _unit_variance(draws, weights, (P, N)) * (kappa / N) ** 0.5,
+            d1,
+            d2,
+        )
+        for _ in range(samples)
+    ]
     return StabilitySample(np.array(margins))
+
+
+def _signs(name: str, fraction: float, n: int) -> np.ndarray:
+    """The signs of `ensembles.sign_pattern`, in NumPy."""
+    # The smallest nudge up, so that a fraction such as 0.29 of 100 units flips 29 of them and not 28.
+    flipped = int(_checks.fraction(name, fraction) * n * (1 + 1e-12))
+    return np.where(np.arange(n) < flipped, -1.0, 1.0)
+
+
+def _unit_variance(draws: np.random.Generator, weights: str, shape: tuple[int, int]) -> np.ndarray:
+    if weights == "gaussian":
+        return draws.standard_normal(shape)
+    return draws.uniform(-(3**0.5), 3**0.5, shape)
 
 
 def _margin(W1: np.ndarray, W2: np.ndarray, d1: np.ndarray, d2: np.ndarray) -> float:

@@ -413,6 +413,13 @@ def test_boundary_has_the_slope_and_curvature_of_the_closed_curve(z):
     assert inverse == pytest.approx(float(1 / slope(z)), rel=1e-7)
 
 
+def test_thresholds_of_a_few_flipped_units_have_their_exact_slopes():
+    hidden = jax.grad(lambda kappa: stability_boundary(alpha_h=0.0, kappa=kappa))(0.6)
+    readout = jax.grad(lambda kappa: stability_boundary(alpha_r=0.0, kappa=kappa))(0.6)
+    assert hidden == pytest.approx(-4 / 2.2**2, rel=1e-12)
+    assert readout == pytest.approx(1 / (2 * 0.4**2), rel=1e-12)
+
+
 @pytest.mark.parametrize("law", [(0.4, 0.3, 0.2, 1.0), (4.0, 0.3, 0.2, 0.8), (5.0, 0.4, 0.0, 1.0)])
 def test_derivatives_of_edges_and_density_are_those_of_finite_differences(law):
     x = 0.7 * spectral_edges(*law)[0] + 0.3 * spectral_edges(*law)[1]

@@ -136,19 +136,26 @@ def test_teacher_gains_that_cancel_are_zero():
 # ------------------------------------------------------------------------------------------- random networks
 
 
-@pytest.mark.parametrize(("P", "weights"), [(1, "gaussian"), (3, "gaussian"), (3, "uniform")])
-def test_margins_are_the_slowest_rates_of_the_drawn_networks(P, weights):
-    key, sizes = jax.random.key(3), {"N": 20, "M": 8, "P": P}
-    sample = sample_stability(key, **sizes, alpha_h=0.3, alpha_r=0.1, kappa=2.0, weights=weights, samples=4)
-    d1, d2 = cf.ensembles.sign_pattern(8, fraction=0.3), cf.ensembles.sign_pattern(20, fraction=0.1)
-    for sample_key, margin in zip(jax.random.split(key, 4), sample.margins, strict=True):
-        if weights == "gaussian":
-            W = cf.ensembles.gaussian_weights(sample_key, **sizes)
-        else:
-            W = cf.ensembles.uniform_weights(sample_key, **sizes, scale=np.sqrt(3))
-        W = cf.Weights(W.W1, np.sqrt(2) * W.W2)
+@pytest.mark.parametrize("P", [1, 3])
+def test_margins_are_the_slowest_rates_of_the_drawn_networks(P):
+    N, M = 20, 8
+    sample = sample_stability(
+        jax.random.key(3), N=N, M=M, P=P, alpha_h=0.3, alpha_r=0.1, kappa=2.0, samples=4
+    )
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(3))))
+    d1, d2 = cf.ensembles.sign_pattern(M, fraction=0.3), cf.ensembles.sign_pattern(N, fraction=0.1)
+    for margin in sample.margins:
+        W1, W2 = draws.standard_normal((N, M)) / np.sqrt(M), draws.standard_normal((P, N)) * np.sqrt(2 / N)
+        W = cf.Weights(W1, W2)
         spectrum = transverse_spectrum(cf.CurlFlow(W.end_to_end, d1, d2), W)
         assert margin == pytest.approx(-spectrum.leading, abs=1e-12)
+
+
+def test_same_key_same_networks():
+    sizes = {"N": 20, "M": 8, "alpha_h": 0.5, "samples": 3}
+    first, again = (sample_stability(jax.random.key(1), **sizes).margins for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.any(first == sample_stability(jax.random.key(2), **sizes).margins)
 
 
 def test_probability_counts_the_unstable_networks():
@@ -175,7 +182,9 @@ def test_margins_of_finite_networks_have_the_predicted_mean_and_spread(N, M, alp
     kurtosis = 3.0 if weights == "gaussian" else 9 / 5
     mean, deviation = finite_size_margin(**arguments, kurtosis=kurtosis)
     assert sample.margins.std() == pytest.approx(float(deviation), rel=0.15)  # its own standard error is 4 %
-    assert sample.margins.mean() == pytest.approx(float(mean), abs=0.2 * float(deviation))
+    # Sampling error, and the terms of order 1/M that the prediction leaves out.
+    allowed = 3 * float(deviation) / np.sqrt(samples) + 2 / M
+    assert sample.margins.mean() == pytest.approx(float(mean), abs=allowed)
     predicted = float(instability_probability(**arguments, kurtosis=kurtosis))
     assert sample.probability == pytest.approx(predicted, abs=3 * sample.standard_error + 0.03)
 

@@ -268,7 +268,7 @@ def _lowest_outlier(c: Array, alpha_h: Array, alpha_r: Array, kappa: Array, flip
         spike = -kappa if flips_in_d1 else readout_spike(alpha_h, kappa)
         edge = left_critical_point(x)
         end = left_end(c, alpha_h, alpha_r, kappa)
-        detached = (spike < edge) & (x(spike) < end)
+        detached = spike < edge
         return jnp.where(detached, x(spike), end), detached
 
     return Outlier(*one_law(c, alpha_h, alpha_r, kappa))

@@ -53,7 +53,7 @@ def finite_size_margin(
 
     with z* the critical point of x(z) at the edge (see `spectral_edges`). The first dominates in wide networks,
     but its lead grows only as M^(1/6). Both vanish as the network grows: the transition at the boundary sharpens
-    as N^(−1/2).
+    as N^(−1/2). Terms of order 1/M are left out.
 
     Parameters
     ----------
