@@ -1,0 +1,351 @@
+"""The command line: what it writes, and that what a user got wrong ends in a sentence and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import curlflow as cf
+import curlflow.tour
+from curlflow import cli
+from curlflow.tour import Row
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run the command line as `curlflow …` does, in a folder of its own: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["curlflow", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is refused is refused before anything is computed."""
+
+    def compute(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was computed")
+
+    for name in ("integrate", "phase_portrait", "compare_portraits"):
+        monkeypatch.setattr(cf, name, compute)
+    monkeypatch.setattr(curlflow.tour, "tour", compute)
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+
+def test_help_names_the_commands_and_their_options(run: Any):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert {"tour", "portrait", "integrate"} <= set(out.split())
+    for command, options in {
+        "tour": ["--out"],
+        "portrait": ["--out", "--flip", "--limits", "--start", "--time", "--nullclines", "--compare"],
+        "integrate": [
+            "--out",
+            "--hidden",
+            "--inputs",
+            "--alpha-h",
+            "--alpha-r",
+            "--start",
+            "--rtol",
+            "--plot",
+        ],
+    }.items():
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert set(options) <= set(out.replace("│", " ").replace(",", " ").split())
+
+
+def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
+    """As a process of its own: the exit codes, one sentence on stderr, and nothing on stdout."""
+    command = Path(sys.executable).with_name("curlflow")
+    ended = subprocess.run(
+        [command, "portrait", "--out", "missing/portrait.pdf"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == "curlflow: `--out` must lie in an existing folder, but missing is none.\n"
+
+
+# -------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            "portrait --out missing/portrait.pdf",
+            "`--out` must lie in an existing folder, but missing is none.",
+        ),
+        ("portrait --out portrait.docx", "`--out` must end in .pdf or .png or .svg, but is 'portrait.docx'."),
+        ("portrait --s nan", "`s` must be finite, but is nan."),
+        ("portrait --start 1", "`--start` must be two numbers W1,W2, but is '1'."),
+        ("portrait --start 1,2,3", "`--start` must be two numbers W1,W2, but is '1,2,3'."),
+        ("portrait --start 1,two", "`--start` must be a number, but is 'two'."),
+        ("portrait --start=1,inf", "`--start` must be finite, but is inf."),
+        ("portrait --limits 0", "`--limits` must be positive, but is 0."),
+        ("portrait --limits nan", "`--limits` must be finite, but is nan."),
+        ("portrait --start 1,1 --time nan", "`--time` must be finite, but is nan."),
+        ("integrate --out trajectory.csv", "`--out` must end in .nc, but is 'trajectory.csv'."),
+        ("integrate --out missing/t.nc", "`--out` must lie in an existing folder, but missing is none."),
+        ("integrate --plot missing/t.pdf", "`--plot` must lie in an existing folder, but missing is none."),
+        ("integrate --plot loss.txt", "`--plot` must end in .pdf or .png or .svg, but is 'loss.txt'."),
+        (
+            "integrate --start gausian=1",
+            "`--start` must be gaussian=NUMBER or near=NUMBER, but is 'gausian=1'.",
+        ),
+        ("integrate --start gaussian=nan", "`--start gaussian` must be finite, but is nan."),
+        ("integrate --start gaussian=-1", "`--start gaussian` must be positive, but is -1."),
+        ("integrate --start near=0", "`distance` must be positive, but is 0."),
+        ("integrate --start near", "`--start near` must be a number, but is ''."),
+        (
+            "integrate --covariance full",
+            "`--covariance` must be identity or samples=COUNT, but is 'full'.",
+        ),
+        (
+            "integrate --covariance samples=2.5",
+            "`--covariance` must be identity or samples=COUNT, but is 'samples=2.5'.",
+        ),
+        ("integrate --covariance samples=0", "`samples` must be at least 1, but is 0."),
+        ("integrate --alpha-h 1.5", "`fraction` must lie between 0 and 1, but is 1.5."),
+        ("integrate --alpha-r nan", "`fraction` must be finite, but is nan."),
+        ("integrate -N 0", "`N` must be at least 1, but is 0."),
+        ("integrate --time inf", "`--time` must be finite, but is inf."),
+        ("tour --out taken", "`--out` must be a folder, but taken is a file."),
+        (
+            "tour --out taken/tour",
+            "`--out` must be a folder that can be made, but taken/tour cannot: Not a directory.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(run: Any, tmp_path: Path, arguments: str, sentence: str):
+    (tmp_path / "taken").write_text("a file")
+    code, out, err = run(*arguments.split())
+    assert (code, out, err) == (2, "", f"curlflow: {sentence}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("integrate --time 0", "`t1` must differ from `t0`, but both are 0."),
+        ("integrate --rtol 1e-20", "`rtol` must be at least 2.2e-14"),
+        ("integrate --rtol 0", "`rtol` must be positive, but is 0."),
+        ("integrate --atol -1", "`atol` must not be negative, but is -1."),
+    ],
+)
+def test_what_the_integrator_refuses_is_said_in_one_sentence(
+    run: Any, tmp_path: Path, arguments: str, sentence: str
+):
+    code, out, err = run(*arguments.split(), "-N", 2, "-M", 2)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"curlflow: {sentence}")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("portrait --flip sideways", "sideways"),
+        ("portrait --colour red", "--colour"),
+        ("integrate -N many", "--hidden"),
+        ("integrate --hiden 3", "--hiden"),
+        ("tour --fast", "--fast"),
+        ("potrait", "potrait"),
+    ],
+)
+def test_unknown_options_and_values_are_named(run: Any, tmp_path: Path, arguments: str, named: str):
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    assert named in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------- portrait
+
+
+def test_portrait_draws_the_orbits_it_was_asked_for(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {}
+
+    def phase_portrait(*arguments: Any, **options: Any) -> cf.Portrait:
+        asked.update(options, arguments=arguments)
+        return original(*arguments, resolution=12, **options)
+
+    original = cf.phase_portrait
+    monkeypatch.setattr(cf, "phase_portrait", phase_portrait)
+    code, out, err = run(
+        "portrait", "--start=-1.6,1", "--start", "0.7,0", "--s", 0.5, "--limits", 2, "--flip", "hidden", "--nullclines",
+        "--time", 3, "-o", "portrait.png",
+    )  # fmt: skip
+    assert (code, out, err) == (0, "Wrote portrait.png.\n", "")
+    assert (tmp_path / "portrait.png").read_bytes().startswith(b"\x89PNG")
+    flow, xlim, ylim = asked["arguments"]
+    assert (float(flow.s), float(flow.d1), float(flow.d2)) == (0.5, -1.0, 1.0)
+    assert xlim == ylim == (-2.0, 2.0)
+    assert asked["nullclines"]
+    orbits = asked["trajectories"]
+    assert list(orbits) == ["from (-1.6, 1)", "from (0.7, 0)"]
+    for orbit, w0 in zip(orbits.values(), ([-1.6, 1.0], [0.7, 0.0]), strict=True):
+        np.testing.assert_array_equal(orbit.ys[0], w0)
+        assert orbit.ts[-1] == 3.0
+
+
+def test_compared_portraits_stand_side_by_side(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, Any] = {}
+
+    def compare_portraits(flows: Any, *arguments: Any, **options: Any) -> Any:
+        asked.update(options, flows=flows)
+        return original(flows, *arguments, resolution=12, **options)
+
+    original = cf.compare_portraits
+    monkeypatch.setattr(cf, "compare_portraits", compare_portraits)
+    code, _, _ = run("portrait", "--compare", "--start", "0.7,0", "--time", 3, "-o", "both.pdf")
+    assert code == 0
+    assert (tmp_path / "both.pdf").read_bytes().startswith(b"%PDF")
+    assert [float(flow.d2) for flow in asked["flows"].values()] == [1.0, -1.0]
+    assert [list(orbits) for orbits in asked["trajectories"].values()] == [["from (0.7, 0)"]] * 2
+
+
+# -------------------------------------------------------------------------------------------- integrate
+
+SMALL = ("integrate", "-N", 3, "-M", 2, "--time", 2, "--quiet")
+
+
+def test_integrate_saves_a_trajectory_that_xarray_opens(run: Any, tmp_path: Path):
+    code, out, err = run(*SMALL, "--alpha-h", 0.5, "--seed", 3, "--plot", "loss.pdf", "-o", "run.nc")
+    assert (code, err) == (0, "")
+    assert "completed: Reached t = 2." in out
+    assert "Wrote run.nc and loss.pdf." in out
+    assert (tmp_path / "loss.pdf").read_bytes().startswith(b"%PDF")
+    with xr.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as dataset:
+        assert dict(dataset.sizes) == {
+            "time": 257,
+            "W1_axis0": 3,
+            "W1_axis1": 2,
+            "W2_axis0": 1,
+            "W2_axis1": 3,
+        }
+        assert (dataset.attrs["seed"], dataset.attrs["alpha_h"]) == (3, 0.5)
+        assert float(dataset["time"][-1]) == 2.0
+        first, last = (float(dataset["loss"][i]) for i in (0, -1))
+    assert f"loss {first:.6g} → {last:.6g}" in out
+    run(*SMALL, "--alpha-h", 0.5, "--seed", 3, "-o", "again.nc")
+    run(*SMALL, "--alpha-h", 0.5, "--seed", 4, "-o", "other.nc")
+    one, again, other = (
+        xr.load_dataset(tmp_path / f"{n}.nc", engine="h5netcdf") for n in ("run", "again", "other")
+    )
+    np.testing.assert_array_equal(one["W1"], again["W1"])
+    assert np.abs(one["W1"] - other["W1"]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "more", [("--norm-constrained",), ("--covariance", "samples=5", "--start", "near=1e-3")]
+)
+def test_integrate_takes_the_other_settings(run: Any, tmp_path: Path, more: tuple[str, ...]):
+    code, out, err = run(*SMALL, *more, "-o", "run.nc")
+    assert (code, err) == (0, "")
+    dataset = xr.load_dataset(tmp_path / "run.nc", engine="h5netcdf")
+    if "--norm-constrained" in more:
+        norms = np.sqrt((dataset["W1"] ** 2).sum(["W1_axis0", "W1_axis1"]))
+        np.testing.assert_allclose(norms, norms[0], rtol=1e-6)
+        assert "drift of the conserved quantities" in out
+    else:
+        assert 0 < float(dataset["loss"][0]) < 1e-4
+
+
+def test_a_blow_up_is_a_result(run: Any):
+    code, out, err = run(
+        "integrate",
+        "-N",
+        3,
+        "-M",
+        2,
+        "--time",
+        50,
+        "--quiet",
+        "--alpha-h",
+        1,
+        "--alpha-r",
+        1,
+        "--start",
+        "gaussian=2",
+    )
+    assert (code, err) == (0, "")
+    assert "blew up: " in out
+
+
+# ------------------------------------------------------------------------------------------------- tour
+
+
+def test_a_row_agrees_within_its_tolerance():
+    assert Row("words", "saddle", "saddle").agrees
+    assert not Row("words", "saddle", "centre").agrees
+    assert Row("words", "saddle", "centre").difference is None
+    assert Row("number", 1.0 + 1e-7, 1.0).agrees
+    assert not Row("number", 1.0 + 1e-5, 1.0).agrees
+    assert Row("large number", 1000.0005, 1000.0).agrees
+    assert not Row("large number", 1000.005, 1000.0).agrees
+    assert not Row("not a number", float("nan"), 1.0).agrees
+    assert Row("loose", 0.01, 0.0, tolerance=0.02).agrees
+
+
+def test_a_disagreement_ends_the_tour_with_exit_code_1(run: Any, monkeypatch: pytest.MonkeyPatch):
+    rows = [Row("period", 6.25, 6.5), Row("kind", "saddle", "saddle")]
+    monkeypatch.setattr(curlflow.tour, "tour", lambda *_, **__: rows)
+    code, out, _ = run("tour", "--out", "new/folder")
+    assert code == 1
+    (period,) = (line for line in out.splitlines() if "period" in line)
+    assert {"6.25", "6.5", "2.5e-01", "disagrees"} <= set(period.split())
+    assert out.count("disagrees") == 1
+
+
+@pytest.mark.slow
+def test_the_tour_agrees_with_theory_in_every_row(run: Any, tmp_path: Path):
+    code, out, err = run("tour", "--out", "here")
+    assert (code, err) == (0, "")
+    assert "disagrees" not in out
+    for quantity in (
+        "period at r = 1.4",
+        "unstable directions",
+        "divergence tr J",
+        "Lyapunov exponent",
+        "blew up",
+    ):
+        assert quantity in out
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
+        "network_portrait.pdf",
+        "toy_loss.pdf",
+        "toy_portraits.pdf",
+        "trajectory.nc",
+    ]
+    for path in (tmp_path / "here").glob("*.pdf"):
+        content = path.read_bytes()
+        assert content.startswith(b"%PDF")
+        assert b"/Type3" not in content
+    trajectory = xr.load_dataset(tmp_path / "here" / "trajectory.nc", engine="h5netcdf")
+    assert trajectory["W1"].shape[1:] == (20, 16)
+    assert float(trajectory["loss"][-1]) < float(trajectory["loss"][0])
