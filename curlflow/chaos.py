@@ -32,6 +32,7 @@ CLOSED_WITHIN = 1e-5
 SAMPLES = 4096
 LONGEST_ALIGNMENT = 2000
 FEWEST_INTERVALS = 50
+GROWTH_POINTS = 100
 
 
 class Motion(StrEnum):
@@ -194,6 +195,9 @@ def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
     if len(t) < 20:
         raise ValueError(f"`spectrum` must cover at least 20 intervals, but has {len(t)}.")
     log_growth = np.cumsum(spectrum.local[:, 0]) * spectrum.dt
+    # Averages over neighbouring intervals: what oscillates along the orbit says nothing about growth.
+    width = max(len(t) // GROWTH_POINTS, 1)
+    t, log_growth = (x[: len(x) // width * width].reshape(-1, width).mean(axis=1) for x in (t, log_growth))
     kept = slice(len(t) // 10, None)
     (rate, exponential), (power, algebraic) = (_line(x[kept], log_growth[kept]) for x in (t, np.log(t)))
     kind = "undecided"

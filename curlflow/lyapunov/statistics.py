@@ -55,13 +55,18 @@ def _extrapolate(lengths: np.ndarray, scaled: np.ndarray, m: int) -> float:
 def is_stationary(series: Float[np.ndarray, "times k"], stderr: Float[np.ndarray, " k"]) -> np.ndarray:
     """Whether the averages over the two halves of a series agree within what its standard error allows.
 
-    The halves' difference has a standard deviation of twice the whole's; three of them are allowed.
+    The halves' difference has a standard deviation of twice the whole's error, or up to 3.5 times where that error falls like
+    1/T; the halves' own errors tell which. Three standard deviations are allowed.
     """
-    half = len(series) // 2
+    halves = np.array_split(series, 2)
+    if len(halves[0]) < FEWEST_INTERVALS:
+        return np.full(series.shape[1], False)
     with np.errstate(invalid="ignore"):
-        difference = np.abs(series[:half].mean(axis=0) - series[half:].mean(axis=0))
-    scale = np.abs(series).mean(axis=0)
-    return ~(difference > 6 * stderr + 1e-9 * scale + 1e-12)
+        difference = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0))
+        expected = np.hypot(*(standard_error(half) for half in halves))
+        allowed = 3 * np.clip(expected, 2 * stderr, 3.5 * stderr)
+        rounding = 1e-9 * np.abs(series).mean(axis=0) + 1e-12
+        return ~(difference > allowed + rounding)
 
 
 def kaplan_yorke(exponents: Float[np.ndarray, " k"], n: int) -> float | None:
