@@ -80,8 +80,10 @@ def test_lorenz_heyoka(benchmark):
     np.testing.assert_allclose(measure(benchmark, run), TRUTH, atol=0.03)
 
 
-def test_lorenz_jitcode(benchmark):
+def test_lorenz_jitcode(benchmark, monkeypatch, tmp_path):
     jitcode = pytest.importorskip("jitcode")
+    # Its build reads the pyproject.toml of the working directory, fails on ours, and falls back to slow Python functions.
+    monkeypatch.chdir(tmp_path)
     benchmark.group = "Lorenz, three exponents"
     ode = jitcode.jitcode_lyap(
         lorenz_derivatives([jitcode.y(i) for i in range(3)])[0], n_lyap=3, verbose=False
