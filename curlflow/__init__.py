@@ -1,6 +1,14 @@
 """curlflow: the dynamical systems behind learning rules that do not follow a gradient."""
 
 from curlflow import ensembles as ensembles
+from curlflow.chaos import Growth as Growth
+from curlflow.chaos import Motion as Motion
+from curlflow.chaos import Verdict as Verdict
+from curlflow.chaos import exponent_of_series as exponent_of_series
+from curlflow.chaos import gali as gali
+from curlflow.chaos import tangent_growth as tangent_growth
+from curlflow.chaos import verdict as verdict
+from curlflow.chaos import zero_one_test as zero_one_test
 from curlflow.fixed_points import FixedPoint as FixedPoint
 from curlflow.fixed_points import FixedPoints as FixedPoints
 from curlflow.fixed_points import Kind as Kind
@@ -37,6 +45,9 @@ from curlflow.plot import compare_portraits as compare_portraits
 from curlflow.plot import draw_survey as draw_survey
 from curlflow.plot import paper_style as paper_style
 from curlflow.plot import phase_portrait as phase_portrait
+from curlflow.plot import plot_convergence as plot_convergence
+from curlflow.plot import plot_exponents as plot_exponents
+from curlflow.plot import plot_finite_time_distribution as plot_finite_time_distribution
 from curlflow.plot import plot_loss as plot_loss
 from curlflow.plot import plot_spectrum as plot_spectrum
 from curlflow.plot import plot_stability_diagram as plot_stability_diagram
