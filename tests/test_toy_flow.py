@@ -112,6 +112,14 @@ def test_solution_on_the_gradient_flows_diagonal_falls_into_the_saddle():
     assert np.isfinite(flow.solution(1e4, w0)).all()
 
 
+def test_solution_without_a_teacher_decays_algebraically_on_the_diagonals():
+    flow, t = cf.toy_flow(0.0, flip=None), np.array([0.0, 0.5, 1e6])
+    for sign in (1.0, -1.0):  # w = (x, ±x) with ẋ = −x³
+        x = 2 / np.sqrt(1 + 8 * t)
+        expected = np.stack([x, sign * x], axis=1)
+        np.testing.assert_allclose(flow.solution(t, jnp.array([2.0, 2.0 * sign])), expected, rtol=1e-14)
+
+
 def test_solution_with_both_layers_flipped_ends_at_infinity():
     flow, w0 = cf.toy_flow(1.0, flip="both"), jnp.array([2.0, 2.0])
     # w = (x, x) with u = x²: u̇ = 2u (u − 1), infinite at t* = ½ log(u0 / (u0 − 1))
