@@ -51,6 +51,7 @@ class Flip(StrEnum):
 
     READOUT = "readout"
     HIDDEN = "hidden"
+    BOTH = "both"
     NONE = "none"
 
 
