@@ -104,7 +104,6 @@ def test_without_flips_it_is_marchenko_pastur(c, kappa, position):
 
 
 @given(ratios, fractions, fractions, variance_ratios)
-@example(0.5, 2**-45, 0.3, 1.0)
 def test_flipping_every_unit_mirrors_the_spectrum(c, alpha_h, alpha_r, kappa):
     # Fractions whose complement is exact: otherwise a law with 1e-20 of a layer flipped is compared with one with none.
     alpha_h, alpha_r = (round(alpha * 2**50) / 2**50 for alpha in (alpha_h, alpha_r))
@@ -250,6 +249,15 @@ def test_a_vanishing_fraction_puts_its_band_on_the_outlier(c, alpha, kappa):
         assert hidden[0] == pytest.approx(float(expected), abs=1e-5 * scale)
         expected = lowest_outlier(c, alpha_h=fraction, kappa=kappa).position
         assert readout[0] == pytest.approx(float(expected), abs=1e-5 * scale)
+
+
+@pytest.mark.parametrize("few", [2.0**-30, 2.0**-40, 2.0**-48])
+def test_a_vanishing_fraction_of_unflipped_inputs_makes_a_band_of_the_exact_width(few):
+    c, kappa = 1.0, 2.0
+    w = 1 / (2 * kappa)  # the Cauchy transform of −κ at κ
+    slope = 1 - w**2 / (1 - w) ** 2 / c
+    edges = spectral_edges(c, 1 - few, 0.0, kappa)
+    assert edges[3] - edges[2] == pytest.approx(4 * np.sqrt(few / c * slope) / (1 - w), rel=1e-4)
 
 
 # --------------------------------------------------------------------------------------------- stability

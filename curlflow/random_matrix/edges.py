@@ -166,8 +166,7 @@ def lowest_outlier(
 
     * a flipped input adds −2κ e eᵀ to X, and the outlier sits at x(−κ);
     * a flipped hidden unit subtracts 2 u uᵀ from X, u its row of W1, and the outlier sits at x(z) with G(z) = −1,
-    z < −κ
-      (z = κ − 1 when αh = 0).
+      z < −κ (z = κ − 1 when αh = 0).
 
     Here x(z) and G are those of `spectral_edges` without the flipped units. The eigenvalue is detached if x′ > 0
     there. The solution manifold is unstable when it is negative; the ratio c at which this happens is
