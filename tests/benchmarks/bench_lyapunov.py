@@ -1,7 +1,7 @@
 """Lyapunov spectra against other people's packages, in one process on one core.
 
     pip install -e ".[test,bench]"
-    taskset -c 0 pytest tests/benchmarks/bench_lyapunov.py --benchmark-enable --benchmark-group-by=group
+    taskset -c 0 pytest tests/benchmarks/bench_lyapunov.py -n 0 --benchmark-enable --benchmark-group-by=group
 
 Compare within a group only, and look at the minima: other programs on the machine lengthen everything else. With
 
