@@ -128,6 +128,12 @@ def test_atoms_are_the_jumps_of_the_cdf(law):
     np.testing.assert_allclose(jumps, masses, atol=1e-7)
 
 
+def test_on_an_atom_the_density_is_zero_and_flat():
+    law = (5.0, 0.4, 0.3, 1.0)
+    assert spectral_density(1.0, *law) == 0
+    assert jax.grad(spectral_density)(1.0, *law) == 0
+
+
 @pytest.mark.parametrize(("c", "alpha_h", "minus", "plus"), [(4.0, 0.3, 0.05, 0.45), (2.0, 0.0, 0.0, 0.5)])
 def test_atoms_are_where_the_kernel_of_W1_meets_an_eigenspace(c, alpha_h, minus, plus):
     eigenvalues = sampled_eigenvalues(c, alpha_h, 0.4, 0.7, M=200)
