@@ -277,6 +277,10 @@ def test_a_start_at_rest_ends_at_once_and_a_passage_near_rest_does_not_end():
     passing = toy_orbit(flow, [-1.0, 1.0 + 1e-8], 100.0, stop="fixed point", rtol=1e-9, atol=1e-12)
     assert passing.outcome.ending == "reached a fixed point"
     assert float(passing.final.prod()) == pytest.approx(1.0, abs=1e-7)
+    # Nor is a start so close by it that the distance is below the tolerance an end, because the state speeds up.
+    leaving = toy_orbit(flow, [1e-10, 1e-10], 100.0, stop="fixed point", rtol=1e-9, atol=1e-9)
+    assert leaving.outcome.time > 10
+    assert float(leaving.final.prod()) == pytest.approx(1.0, abs=1e-7)
     # Small circles round the centre never end.
     circling = toy_orbit(cf.toy_flow(), [1e-3, 0.0], 100.0, stop="fixed point", rtol=1e-9, atol=1e-12)
     assert circling.outcome.ending == "completed"
@@ -339,8 +343,9 @@ def test_members_of_a_batch_blow_up_one_by_one():
     np.testing.assert_allclose(batch.ys[:, 2], flow.solution(batch.ts, members[2]), rtol=0, atol=1e-9)
 
 
-def test_members_of_a_batch_come_to_rest_one_by_one():
-    flow, t1, rtol = cf.toy_flow(), 50.0, 1e-9
+@pytest.mark.parametrize("rtol", [1e-9, 1e-12])
+def test_members_of_a_batch_come_to_rest_one_by_one(rtol: float):
+    flow, t1 = cf.toy_flow(), 50.0
     members = np.array([[0.5, 2.5], [0.1, 0.1], [2.5, 0.5]])
     options = {"batch": True, "stop": "fixed point", "rtol": rtol, "atol": 0.0}
     batch = cf.integrate(flow, members, t1, ts=t1 * NINE, **options)
