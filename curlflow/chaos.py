@@ -377,7 +377,7 @@ def _closes(system: Any, spectrum: LyapunovSpectrum, evidence: list[str], option
     if period is None:
         evidence.append("The orbit did not come back near the final state.")
         return False
-    closes = distance < CLOSED_WITHIN
+    closes = bool(distance < CLOSED_WITHIN)
     word = "closes" if closes else "does not close"
     evidence.append(f"The orbit {word}: after {period:.6g} it returns to {distance:.1e} of its extent.")
     return closes

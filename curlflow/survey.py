@@ -84,7 +84,7 @@ class Survey:
     loss: Float[np.ndarray, "ny nx"] | None
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
-    separatrices: tuple[Float[np.ndarray, "points 2"], ...]
+    separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
 
 
 def survey(

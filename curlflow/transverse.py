@@ -50,7 +50,7 @@ class TransverseSpectrum:
     @property
     def stable(self) -> bool:
         """Whether all directions across the manifold are stable beyond rounding error."""
-        return self.leading < -self.tolerance
+        return bool(self.leading < -self.tolerance)
 
     def all_eigenvalues(self) -> Float[np.ndarray, " state"]:
         """All N(M + P) eigenvalues of the Jacobian, in descending order; exactly 0 along the manifold."""

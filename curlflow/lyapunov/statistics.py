@@ -28,7 +28,7 @@ def standard_error(series: Float[np.ndarray, "times k"]) -> Float[np.ndarray, " 
     finite = np.isfinite(series).all(axis=0)
     counts = [count for count in BLOCK_COUNTS if m >= 2 * count] or [m // 2, 2]
     lengths = np.array([m // count for count in counts])
-    scaled = np.array([_block_variance(np.where(finite, series, 0.0), b) * b for b in lengths])
+    scaled = np.array([_block_variance(np.where(finite, series, 0.0), int(b)) * b for b in lengths])
     return np.sqrt(np.array([_extrapolate(lengths, column, m) for column in scaled.T]) / m)
 
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.plot import style

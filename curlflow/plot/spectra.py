@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.plot import style

@@ -1,6 +1,7 @@
 """Elementwise roots of monotone functions: a fixed number of bisections, so that whole arrays move together."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -35,7 +36,7 @@ def implicit_root(
 def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """`falling_root` without derivatives."""
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
         root_is_above = function(middle) > 0

@@ -6,7 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.random_matrix._arguments import law_arguments, require_broadcastable
