@@ -15,6 +15,8 @@ from curlflow.fixed_points import Kind as Kind
 from curlflow.fixed_points import classify as classify
 from curlflow.fixed_points import find_fixed_points as find_fixed_points
 from curlflow.flows import CurlFlow as CurlFlow
+from curlflow.flows import Gram as Gram
+from curlflow.flows import GramFlow as GramFlow
 from curlflow.flows import NormConstrained as NormConstrained
 from curlflow.flows import SignedGradientFlow as SignedGradientFlow
 from curlflow.flows import ToyFlow as ToyFlow

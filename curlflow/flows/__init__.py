@@ -3,6 +3,8 @@
 from curlflow.flows.constrained import NormConstrained as NormConstrained
 from curlflow.flows.curl import CurlFlow as CurlFlow
 from curlflow.flows.curl import Weights as Weights
+from curlflow.flows.gram import Gram as Gram
+from curlflow.flows.gram import GramFlow as GramFlow
 from curlflow.flows.signed import SignedGradientFlow as SignedGradientFlow
 from curlflow.flows.toy import ToyFlow as ToyFlow
 from curlflow.flows.toy import toy_flow as toy_flow
