@@ -72,6 +72,8 @@ from curlflow.random_matrix import stability_boundary as stability_boundary
 from curlflow.random_matrix import stability_margin as stability_margin
 from curlflow.survey import Survey as Survey
 from curlflow.survey import survey as survey
+from curlflow.sweeps import open_sweep as open_sweep
+from curlflow.sweeps import sweep as sweep
 from curlflow.trajectory import Trajectory as Trajectory
 from curlflow.transverse import OriginSpectrum as OriginSpectrum
 from curlflow.transverse import StabilitySample as StabilitySample

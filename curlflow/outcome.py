@@ -16,6 +16,7 @@ class Ending(StrEnum):
     STEP_TOO_SMALL = "step size vanished"
     SOLVER_FAILED = "solver failed"
     NOT_CONVERGED = "not converged"
+    OUT_OF_BUDGET = "budget exceeded"
     UNDECIDED = "undecided"
 
 

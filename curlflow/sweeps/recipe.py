@@ -1,0 +1,1 @@
+"""A sweep written down in a TOML file."""
