@@ -14,11 +14,17 @@ from curlflow.fixed_points import FixedPoints as FixedPoints
 from curlflow.fixed_points import Kind as Kind
 from curlflow.fixed_points import classify as classify
 from curlflow.fixed_points import find_fixed_points as find_fixed_points
+from curlflow.flows import CircuitWeights as CircuitWeights
 from curlflow.flows import CurlFlow as CurlFlow
+from curlflow.flows import FastNeurons as FastNeurons
 from curlflow.flows import Gram as Gram
 from curlflow.flows import GramFlow as GramFlow
+from curlflow.flows import HebbianFlow as HebbianFlow
+from curlflow.flows import NetworkState as NetworkState
 from curlflow.flows import NormConstrained as NormConstrained
 from curlflow.flows import SignedGradientFlow as SignedGradientFlow
+from curlflow.flows import SimilarityMatching as SimilarityMatching
+from curlflow.flows import SymmetricWeights as SymmetricWeights
 from curlflow.flows import ToyFlow as ToyFlow
 from curlflow.flows import Weights as Weights
 from curlflow.flows import toy_flow as toy_flow

@@ -48,6 +48,14 @@ def curl_flow(scale: float, C: Array | None = None) -> cf.CurlFlow:
     return cf.CurlFlow(scale * normal(1, P, M), D1, D2, C)
 
 
+def hebbian(scale: float, order: int | None = None) -> cf.HebbianFlow:
+    mask = np.where(np.random.default_rng(1).random((N, N)) < 0.5, -1.0, 1.0)
+    return cf.HebbianFlow(scale * normal(14, N, 2), D2, mask, decay=0.5, order=order)
+
+
+CIRCUIT = cf.CircuitWeights(
+    normal(17, STATES, 2, M) / 2, normal(18, STATES, P, 2) / 2, normal(19, STATES, 2, P) / 2
+)
 WEIGHTS = cf.Weights(normal(2, STATES, N, M), normal(3, STATES, P, N))
 
 SUBJECTS: dict[str, Subject] = {
@@ -64,6 +72,21 @@ SUBJECTS: dict[str, Subject] = {
         {"in": normal(8, STATES, N, M), "out": normal(9, STATES, P, N)},
     ),
     "toy": Subject(lambda scale: (cf.toy_flow(scale), None), normal(10, STATES, 2)),
+    "hebbian": Subject(lambda scale: (hebbian(scale), None), normal(13, STATES, N, N) / 4),
+    "hebbian-first-order": Subject(
+        lambda scale: (hebbian(scale, order=1), None), normal(13, STATES, N, N) / 4
+    ),
+    "symmetric-weights": Subject(
+        lambda scale: (cf.SymmetricWeights(cf.HebbianFlow(scale * normal(14, N, 2), D2, decay=1.0)), None),
+        normal(15, STATES, N * (N + 1) // 2) / 8,
+    ),
+    "similarity-matching": Subject(
+        lambda scale: (cf.SimilarityMatching(scale * normal(16, M, 5), 2, P, decay=1.0), None), CIRCUIT
+    ),
+    "fast-neurons": Subject(
+        lambda scale: (cf.FastNeurons(hebbian(scale), 0.1 * scale), None),
+        cf.NetworkState(normal(20, STATES, N, 2), normal(13, STATES, N, N) / 4),
+    ),
     "user": Subject(
         lambda scale: (pendulum, {"gravity": jnp.asarray(scale), "drive": jnp.asarray(0.5)}),
         {"angle": normal(11, STATES), "speed": normal(12, STATES)},
@@ -83,7 +106,7 @@ def test_compilations_are_counted():
     assert seen
 
 
-@pytest.mark.parametrize("name", [name for name in SUBJECTS if name not in ("user",)])
+@pytest.mark.parametrize("name", ["curl", "curl-covariance", "norm-constrained", "signed", "toy"])
 def test_gradient_flow_descends_its_loss(name: str):
     system, _ = SUBJECTS[name].make(1.0)
     flow, y = system.gradient_flow(), SUBJECTS[name].state(0)

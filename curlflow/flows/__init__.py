@@ -3,8 +3,14 @@
 from curlflow.flows.constrained import NormConstrained as NormConstrained
 from curlflow.flows.curl import CurlFlow as CurlFlow
 from curlflow.flows.curl import Weights as Weights
+from curlflow.flows.fast_neurons import FastNeurons as FastNeurons
+from curlflow.flows.fast_neurons import NetworkState as NetworkState
 from curlflow.flows.gram import Gram as Gram
 from curlflow.flows.gram import GramFlow as GramFlow
+from curlflow.flows.hebbian import HebbianFlow as HebbianFlow
+from curlflow.flows.hebbian import SymmetricWeights as SymmetricWeights
 from curlflow.flows.signed import SignedGradientFlow as SignedGradientFlow
+from curlflow.flows.similarity_matching import CircuitWeights as CircuitWeights
+from curlflow.flows.similarity_matching import SimilarityMatching as SimilarityMatching
 from curlflow.flows.toy import ToyFlow as ToyFlow
 from curlflow.flows.toy import toy_flow as toy_flow
