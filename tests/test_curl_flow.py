@@ -259,3 +259,27 @@ def test_weights_are_a_pytree_of_two_layers():
     doubled = jtu.tree_map(lambda layer: 2 * layer, W)
     assert isinstance(doubled, cf.Weights)
     np.testing.assert_array_equal(doubled.end_to_end, 4 * W.end_to_end)
+
+
+def test_its_symmetries_are_directions_along_which_the_flow_turns_with_the_state():
+    """J(W) X = dX(F): the velocity at a turned state is the turned velocity."""
+    flow = cf.CurlFlow([[1.0, 2.0], [0.5, -1.0]], d1=[1, -1], d2=[1, -1, 1, -1, 1])
+    keys = jax.random.split(jax.random.key(3), 2)
+    W = cf.Weights(
+        jax.random.normal(keys[0], (5, 2), jnp.float64), jax.random.normal(keys[1], (2, 5), jnp.float64)
+    )
+    directions = flow.symmetries(W)
+    assert directions.W1.shape == (3 + 1, 5, 2)
+    turned_velocity = flow.symmetries(flow(0.0, W))
+    for i in range(4):
+        direction = jtu.tree_map(lambda leaf, i=i: leaf[i], directions)
+        _, change = jax.jvp(lambda W: flow(0.0, W), (W,), (direction,))
+        np.testing.assert_allclose(change.W1, turned_velocity.W1[i], atol=1e-13)
+        np.testing.assert_allclose(change.W2, turned_velocity.W2[i], atol=1e-13)
+        assert float(jnp.vdot(direction.W1, W.W1)) == pytest.approx(0.0, abs=1e-13)
+
+
+def test_hidden_units_of_different_sign_cannot_be_rotated():
+    assert cf.CurlFlow([1.0], d1=[1], d2=[1, -1]).symmetries(
+        cf.Weights([[1.0], [2.0]], [[1.0, 1.0]])
+    ).W1.shape == (0, 2, 1)

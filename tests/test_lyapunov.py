@@ -172,12 +172,12 @@ def test_henon_heiles_comes_in_pairs():
 
 @pytest.mark.slow
 def test_error_bars_are_calibrated():
-    """Of 200 runs from random starts, the stated 68 % interval covers the long-run value in 60–76 %."""
-    starts = jnp.array([0.0, 0.0, 25.0]) + 5 * jax.random.normal(jax.random.key(7), (200, 3))
+    """Of 600 runs from random starts, the stated 68 % interval covers the long-run value in 60–76 %, of all exponents."""
+    starts = jnp.array([0.0, 0.0, 25.0]) + 5 * jax.random.normal(jax.random.key(11), (600, 3))
     runs = lyapunov_spectrum(lorenz, starts, T=300.0, Ttr=30.0, batch="states")
-    covered = np.abs(runs.exponents - [0.9056, 0.0, -14.5723]) <= runs.stderr
-    assert 0.60 <= covered[:, 0].mean() <= 0.76
-    assert 0.60 <= covered[:, 2].mean() <= 0.76
+    covered = np.abs(runs.exponents - [0.9057, 0.0, -14.5724]) <= runs.stderr
+    assert (covered.mean(axis=0) >= 0.60).all()
+    assert (covered.mean(axis=0) <= 0.76).all()
 
 
 # ------------------------------------------------------------------------------------------------- curl flows

@@ -85,6 +85,11 @@ class NormConstrained(eqx.Module):
         """The wrapped flow's loss; absent where the wrapped flow has none."""
         return self.flow.loss  # pyright: ignore[reportFunctionMemberAccess]
 
+    @property
+    def symmetries(self) -> Callable[[PyTree[Array]], PyTree[Array]]:
+        """The wrapped flow's symmetries, which are kept if they change no layer's norm; absent where it has none."""
+        return self.flow.symmetries  # pyright: ignore[reportFunctionMemberAccess]
+
     def conserved(self, y: PyTree[Array]) -> Float[Array, " layers"]:
         """The squared norm of every layer, in the pytree's order. The free flow's own invariants are not kept."""
         return jnp.stack([jnp.vdot(layer, layer) for layer in jtu.tree_leaves(y)])

@@ -4,6 +4,7 @@ from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
@@ -147,6 +148,18 @@ class CurlFlow(eqx.Module):
         """
         balance = (W.W1 * self.d1) @ W.W1.T - self.d2[:, None] * (W.W2.T @ W.W2)
         return jnp.where(self.d2[:, None] * self.d2 > 0, balance, 0.0)
+
+    def symmetries(self, W: Weights) -> Weights:
+        """Where rotations among hidden units of equal sign move W: one direction per pair of them, on a leading axis.
+
+        The flow commutes with these rotations, which change neither the end-to-end map nor the norm of a layer.
+        """
+        d2 = np.asarray(self.d2)
+        i, j = np.nonzero(np.tril(d2[:, None] == d2, -1))
+        (P, N), pair = W.W2.shape, np.arange(len(i))
+        turned1 = jnp.zeros((len(i), *W.W1.shape)).at[pair, i].set(W.W1[j]).at[pair, j].set(-W.W1[i])
+        turned2 = jnp.zeros((len(i), N, P)).at[pair, i].set(W.W2.T[j]).at[pair, j].set(-W.W2.T[i])
+        return Weights(turned1, turned2.swapaxes(1, 2))
 
     def gradient_flow(self) -> "CurlFlow":
         """The same flow with every sign +1: gradient flow on the same loss."""

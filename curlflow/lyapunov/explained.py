@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
-
-from curlflow.flows import CurlFlow, NormConstrained, Weights
 
 # Ranks count singular values above this fraction of the largest one.
 RANK_TOLERANCE = 1e-8
@@ -96,31 +92,6 @@ def count_zeros(
     n_directions = _rank(directions)
     n_conserved = _rank(gradients) - _overlap(gradients, directions)
     return Zeros(n_directions - n_symmetries, n_symmetries, n_conserved, 0, observed)
-
-
-@singledispatch
-def known_symmetries(system: Any, y: PyTree[Array]) -> PyTree[Array] | None:
-    """Directions along which the system's own continuous symmetries move y, stacked on a leading axis; or None."""
-    return system.symmetries(y) if hasattr(system, "symmetries") else None
-
-
-@known_symmetries.register
-def _(system: CurlFlow, y: Weights) -> Weights | None:
-    """Rotations among hidden units whose rules have the same sign."""
-    d2 = np.asarray(system.d2)
-    pairs = [(i, j) for i in range(len(d2)) for j in range(i) if d2[i] == d2[j]]
-    if not pairs:
-        return None
-    generators = np.zeros((len(pairs), len(d2), len(d2)))
-    for index, (i, j) in enumerate(pairs):
-        generators[index, i, j], generators[index, j, i] = 1.0, -1.0
-    return Weights(jnp.asarray(generators) @ y.W1, -y.W2 @ jnp.asarray(generators))
-
-
-@known_symmetries.register
-def _(system: NormConstrained, y: Any) -> Any:
-    """Those of the wrapped flow: the symmetries known here are rotations, which keep every layer's norm."""
-    return known_symmetries(system.flow, y)
 
 
 def _symmetry_directions(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from curlflow import _checks
 from curlflow.lyapunov import ending, engine, runner, statistics
-from curlflow.lyapunov.explained import Zeros, count_zeros, known_symmetries
+from curlflow.lyapunov.explained import Zeros, count_zeros
 from curlflow.outcome import Ending, Outcome
 
 
@@ -234,7 +234,7 @@ class LyapunovSpectrum:
             `conserved`, if it has one.
         symmetries
             Function from the state to the directions in which continuous symmetries move it, stacked on a leading axis of
-            every leaf; None means those that are known of the flows of this package (rotations among hidden units).
+            every leaf; None means the system's own method `symmetries`, if it has one.
 
         Raises
         ------
@@ -251,7 +251,7 @@ class LyapunovSpectrum:
             at_rest=ending.is_at_rest(problem, y, t),
             autonomous=ending.is_autonomous(problem, y, t),
             conserved=getattr(system, "conserved", None) if conserved is None else conserved,
-            symmetries=(lambda y: known_symmetries(system, y)) if symmetries is None else symmetries,
+            symmetries=getattr(system, "symmetries", None) if symmetries is None else symmetries,
             observed=int(np.sum(np.abs(self.exponents) <= self.resolution)),
         )
 
