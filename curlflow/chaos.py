@@ -250,6 +250,7 @@ def exponent_of_series(
 def verdict(
     system: Any,
     y0: PyTree[ArrayLike],
+    k: int = 2,
     *,
     T: float,
     Ttr: float = 0.0,
@@ -269,6 +270,8 @@ def verdict(
     ----------
     system, y0, T, Ttr, dt, key
         As for `lyapunov_spectrum`.
+    k
+        How many leading exponents to compute for it; two, or one of a single coordinate, are needed and always computed.
     observable
         Function from the state to the number given to the 0–1 test; None means the coordinate that varies most.
     **options
@@ -286,9 +289,17 @@ def verdict(
     >>> verdict(cf.toy_flow(s=1.0, flip="readout"), jnp.array([0.5, 0.3]), T=400.0).motion
     <Motion.PERIODIC: 'periodic'>
     """
-    n = ravel_pytree(y0)[0].size
+    needed = min(ravel_pytree(y0)[0].size, 2)
     spectrum = lyapunov_spectrum(
-        system, y0, min(n, 2), T=T, Ttr=Ttr, dt=dt, key=key, divergence=False, **options
+        system,
+        y0,
+        max(_checks.positive_integer("k", k), needed),
+        T=T,
+        Ttr=Ttr,
+        dt=dt,
+        key=key,
+        divergence=False,
+        **options,
     )
     evidence = [str(spectrum)]
     ending = spectrum.outcome.ending
