@@ -16,9 +16,11 @@ from curlflow.fixed_points import classify as classify
 from curlflow.fixed_points import find_fixed_points as find_fixed_points
 from curlflow.flows import CircuitWeights as CircuitWeights
 from curlflow.flows import CurlFlow as CurlFlow
+from curlflow.flows import DescentMap as DescentMap
 from curlflow.flows import FastNeurons as FastNeurons
 from curlflow.flows import Gram as Gram
 from curlflow.flows import GramFlow as GramFlow
+from curlflow.flows import MinibatchDescent as MinibatchDescent
 from curlflow.flows import HebbianFlow as HebbianFlow
 from curlflow.flows import NetworkState as NetworkState
 from curlflow.flows import NormConstrained as NormConstrained

@@ -3,6 +3,8 @@
 from curlflow.flows.constrained import NormConstrained as NormConstrained
 from curlflow.flows.curl import CurlFlow as CurlFlow
 from curlflow.flows.curl import Weights as Weights
+from curlflow.flows.descent import DescentMap as DescentMap
+from curlflow.flows.descent import MinibatchDescent as MinibatchDescent
 from curlflow.flows.fast_neurons import FastNeurons as FastNeurons
 from curlflow.flows.fast_neurons import NetworkState as NetworkState
 from curlflow.flows.gram import Gram as Gram

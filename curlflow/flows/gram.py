@@ -204,7 +204,7 @@ class GramFlow(eqx.Module):
 
         return jax.vmap(generator)(self.signs)
 
-    def descend(self, y: Gram, step: ArrayLike) -> Gram:
+    def descend(self, y: Gram, step: Float[Array, ""] | float) -> Gram:
         r"""One Euler step of the hidden units' weights, Qσ ← Qσ (I + η Bσ), as their Gram matrices see it.
 
         It is exact, Γσ ← (I + η Bσ)ᵀ Γσ (I + η Bσ), and not an Euler step of Γσ, which would leave out the term of order η².
