@@ -30,6 +30,7 @@ from curlflow.flows import SymmetricWeights as SymmetricWeights
 from curlflow.flows import ToyFlow as ToyFlow
 from curlflow.flows import Weights as Weights
 from curlflow.flows import toy_flow as toy_flow
+from curlflow.gradient_test import ConstantMetric as ConstantMetric
 from curlflow.gradient_test import GradientTest as GradientTest
 from curlflow.gradient_test import is_gradient as is_gradient
 from curlflow.integrate import integrate as integrate

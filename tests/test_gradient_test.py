@@ -210,3 +210,253 @@ def test_the_tolerance_decides_what_counts_as_symmetric():
 def test_bad_questions_are_refused_in_a_sentence(ys: Any, options: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=sentence):
         cf.is_gradient(lorenz, ys, **options)
+
+
+# ------------------------------------------------------------------------------ ill-conditioned metrics
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e5, 1e8, 1e11])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_diagonal_metrics_are_found_whatever_their_condition_number(condition: float, sign: float):
+    g = np.array([1.0, sign * np.sqrt(condition), condition, 3.0])
+    found = cf.is_gradient(MetricGradient(jnp.asarray(g), jnp.ones((4, 4))), points(4))
+    assert found.metric == ("positive" if sign > 0 else "indefinite")
+    assert found.diagonal_metric is not None
+    ratios = found.diagonal_metric * g
+    np.testing.assert_allclose(ratios / ratios[0], 1.0, rtol=1e-3 if condition > 1e8 else 1e-5)
+    assert found.constant_metric is not None
+    assert found.constant_metric.kind == found.metric
+
+
+def test_one_way_influence_is_no_metric_however_it_is_scaled():
+    for strength in (1e-6, 1.0, 1e6):
+        found = cf.is_gradient(Linear(jnp.array([[1.0, strength], [0.0, 1.0]])), points(2))
+        assert found.metric == "none"
+
+
+@given(arrays(np.float64, 3, elements=st.floats(-4, 4)))
+def test_the_answer_does_not_depend_on_the_units_of_the_coordinates(exponents: np.ndarray):
+    """y = T z: the metric of z is T G T, and every verdict and residual is the same."""
+    T = jnp.asarray(10.0**exponents)
+    g = jnp.array([1.0, -2.0, 0.5])
+    flow, ys = MetricGradient(g, jnp.ones((3, 3))), points(3)
+    plain = cf.is_gradient(flow, ys)
+    scaled = cf.is_gradient(lambda t, z, args: flow(t, z * T) / T, ys / T)
+    assert scaled.metric == plain.metric == "indefinite"
+    assert scaled.diagonal_metric is not None
+    ratios = scaled.diagonal_metric * g / T**2
+    np.testing.assert_allclose(ratios / ratios[0], 1.0, rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------- all symmetric metrics
+
+
+class NaturalGradient(eqx.Module):
+    """G ẏ = −∇V with a quartic V that couples all coordinates."""
+
+    G: Array
+
+    def __call__(self, t: Any, y: Array, args: Any = None) -> Array:
+        slope = jax.grad(lambda y: jnp.sum(y**4) / 4 + jnp.prod(jnp.cos(y)) + jnp.sum(y) ** 3 / 6)(y)
+        return -jnp.linalg.solve(self.G, slope)
+
+
+def symmetric_matrix(seed: int, n: int, *, positive: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    eigenvalues = rng.uniform(0.3, 3.0, n)
+    if not positive:
+        eigenvalues[: n // 2] *= -1
+    return rotation @ np.diag(eigenvalues) @ rotation.T
+
+
+@given(st.integers(0, 2**31 - 1), st.booleans())
+def test_any_constant_metric_is_found(seed: int, positive: bool):
+    G = symmetric_matrix(seed, 4, positive=positive)
+    found = cf.is_gradient(NaturalGradient(jnp.asarray(G)), points(4, 5)).constant_metric
+    assert found is not None
+    assert found.kind == ("positive" if positive else "indefinite")
+    assert (found.dimension, found.rank) == (1, 4)
+    assert found.residual < 1e-12
+    assert found.G is not None
+    sign = np.sign(np.sum(found.G * G))
+    np.testing.assert_allclose(sign * found.G, G / np.abs(G).max(), atol=1e-8)
+
+
+def test_curl_flow_has_no_constant_metric_but_its_signs():
+    """The space of symmetric metrics is one-dimensional, so that no positive one exists, diagonal or not."""
+    d1, d2 = np.array([1.0, -1.0]), np.array([1.0, 1.0, -1.0])
+    found = cf.is_gradient(cf.CurlFlow([1.0, 2.0], d1, d2), weights(3, 2, count=6)).constant_metric
+    assert found is not None
+    assert (found.kind, found.dimension, found.rank) == ("indefinite", 1, 9)
+    np.testing.assert_allclose(found.G, np.diag(np.concatenate([np.tile(d1, 3), d2])), atol=1e-9)
+    lower, upper = found.smallest_eigenvalue
+    assert lower == pytest.approx(-1 / 3)
+    assert upper < 1e-8
+
+
+def with_eigenvalues(values: np.ndarray, seed: int = 0) -> Linear:
+    vectors = np.random.default_rng(seed).normal(size=(len(values), len(values)))
+    return Linear(jnp.asarray(vectors @ np.diag(values) @ np.linalg.inv(vectors)))
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(2, 6))
+def test_every_linear_flow_has_a_metric_and_real_eigenvalues_make_it_positive(seed: int, n: int):
+    A = np.random.default_rng(seed).normal(size=(n, n))
+    found = cf.is_gradient(Linear(jnp.asarray(A)), points(n)).constant_metric
+    assert found is not None
+    real = (np.abs(np.linalg.eigvals(A).imag) == 0).all()
+    assert found.kind == ("positive" if real else "indefinite")
+    assert (found.dimension, found.rank, found.settled_after) == (n, n, 1)
+    assert found.G is not None
+    product = found.G @ A
+    np.testing.assert_allclose(product, product.T, atol=1e-10 * np.abs(product).max())
+    assert (np.linalg.eigvalsh(found.G)[0] > 0) == real
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_a_flow_with_real_eigenvalues_is_a_natural_gradient(n: int):
+    found = cf.is_gradient(with_eigenvalues(np.arange(1.0, n + 1)), points(n)).constant_metric
+    assert found is not None
+    assert found.kind == "positive"
+    lower, upper = found.smallest_eigenvalue
+    assert 1e-8 < lower <= upper < 1.02 * lower
+
+
+def test_without_a_full_set_of_eigenvectors_the_metric_is_indefinite():
+    """A Jordan block: G J symmetric leaves multiples of [[0, 1], [1, c]], whose determinant is −1."""
+    found = cf.is_gradient(Linear(jnp.array([[1.0, 1.0], [0.0, 1.0]])), points(2)).constant_metric
+    assert found is not None
+    assert (found.kind, found.dimension, found.rank) == ("indefinite", 2, 2)
+    assert found.smallest_eigenvalue[1] < 1e-8
+
+
+def test_the_most_positive_metric_is_the_best_of_a_brute_force_search():
+    """Of the two-dimensional space of metrics of a planar linear flow, along its unit circle."""
+    A = np.array([[1.0, 1.0], [0.2, 2.0]])
+    found = cf.is_gradient(Linear(jnp.asarray(A)), points(2)).constant_metric
+    assert found is not None
+    # The units in which J_12 = J_21; there J is symmetric, and the best metric is the identity.
+    assert found.smallest_eigenvalue[0] == pytest.approx(np.sqrt(0.5), rel=1e-6)
+    rotated = with_eigenvalues(np.array([1.0, -2.0]), seed=3)
+    found = cf.is_gradient(rotated, points(2)).constant_metric
+    assert found is not None
+    J = np.asarray(rotated.A)
+    t = np.array([1.0, np.sqrt(abs(J[1, 0] / J[0, 1]))])
+    J = J * t / t[:, None]
+    left = np.linalg.inv(np.linalg.eig(J)[1])
+    first, second = (np.outer(row, row) for row in left)
+    candidates = [np.cos(a) * first + np.sin(a) * second for a in np.linspace(0, np.pi / 2, 20001)]
+    best = max(np.linalg.eigvalsh(G)[0] / np.linalg.norm(G) for G in candidates)
+    assert found.smallest_eigenvalue[0] <= best * (1 + 1e-6)
+    assert found.smallest_eigenvalue[0] == pytest.approx(best, rel=0.01)
+    assert found.smallest_eigenvalue[1] >= best * (1 - 1e-6)
+
+
+def test_flows_without_any_constant_metric():
+    for system, n in ((lorenz, 3), (cf.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0), None)):
+        ys = points(n, 6) if n else jax.random.normal(jax.random.key(3), (8, 2, 2), jnp.float64) / 5
+        found = cf.is_gradient(system, ys).constant_metric
+        assert found is not None
+        assert (found.kind, found.G) == ("none", None)
+        assert found.residual > 1e-3
+        assert found.share_bound() == 1.0
+
+
+def test_no_metric_of_a_condition_number_comes_nearer_than_the_residual_says():
+    system, ys = (
+        cf.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0),
+        jax.random.normal(jax.random.key(3), (8, 2, 2), jnp.float64) / 5,
+    )
+    found = cf.is_gradient(system, ys).constant_metric
+    assert found is not None
+    assert (found.dimension, found.rank) == (1, 1)  # the antisymmetric part of W, which only decays
+    Js = np.stack([cf.jacobian(system, y) for y in ys])
+    J_norm = np.linalg.norm(Js)
+    for seed in range(300):
+        G = symmetric_matrix(seed, 4, positive=seed % 2 == 0)
+        product = G @ Js
+        miss = np.linalg.norm(product - product.swapaxes(1, 2)) * 2 / (np.linalg.norm(G) * J_norm)
+        assert miss >= found.residual / (2 * np.linalg.cond(G))
+
+
+def test_a_part_that_moves_by_itself_leaves_a_singular_metric():
+    """Lorenz beside a natural gradient of two coordinates: rank 2, and no metric for the whole."""
+    gradient = NaturalGradient(jnp.array([[2.0, 0.5], [0.5, 1.0]]))
+    found = cf.is_gradient(
+        lambda t, y, args: jnp.concatenate([lorenz(t, y[:3], None), gradient(t, y[3:])]), points(5, 6)
+    ).constant_metric
+    assert found is not None
+    assert (found.kind, found.dimension, found.rank) == ("none", 1, 2)
+
+
+def test_decoupled_groups_have_metrics_of_their_own():
+    """Two natural gradients side by side: two dimensions of metrics, and a positive one among them."""
+    first = NaturalGradient(jnp.asarray(symmetric_matrix(0, 2, positive=True)))
+    second = NaturalGradient(-jnp.asarray(symmetric_matrix(1, 3, positive=True)))  # one climbs
+
+    def field(t, y, args):
+        return jnp.concatenate([first(t, y[:2]), second(t, y[2:])])
+
+    found = cf.is_gradient(field, points(5, 6)).constant_metric
+    assert found is not None
+    assert (found.kind, found.dimension, found.rank) == ("positive", 2, 5)
+    assert found.G is not None
+    np.testing.assert_allclose(found.G[:2, 2:], 0, atol=1e-8)
+
+
+def test_large_states_are_not_searched():
+    found = cf.is_gradient(Linear(-jnp.eye(49)), points(49, 1))
+    assert found
+    assert found.constant_metric is None
+    assert "constant metric" not in str(found)
+
+
+# ------------------------------------------------------------------------------------- what a pass is worth
+
+
+def test_a_pass_at_m_random_points_bounds_the_share_that_could_fail():
+    for count, bound in ((1, 0.95), (59, 0.0495), (299, 0.00997)):
+        found = cf.is_gradient(Linear(-jnp.eye(2)), points(2, count))
+        assert (found.points, found.failures) == (count, 0)
+        assert found.share_bound() == pytest.approx(1 - 0.05 ** (1 / count), rel=1e-12)
+        assert found.share_bound() == pytest.approx(bound, rel=0.01)
+    assert found.share_bound(0.99) > found.share_bound(0.9)
+
+
+def kinked(t, y, args):
+    """A gradient flow wherever y1 < 1, and a rotation beyond: 16 % of a normal distribution."""
+    return jnp.where(y[0] < 1.0, -y, jnp.stack([-y[1], y[0]]))
+
+
+def test_the_bound_covers_the_true_share_as_often_as_it_says():
+    """1000 samples of 20 points, in which 16 % of the points fail: too low a bound in fewer than 5 % of them."""
+    share = 0.15865525393145707
+    failures = np.random.default_rng(0).binomial(20, share, 1000)
+    bounds = {}
+    for count in np.unique(failures):
+        ys = jnp.concatenate([jnp.full((count, 2), 2.0), jnp.zeros((20 - count, 2))])
+        found = cf.is_gradient(kinked, ys)
+        assert found.failures == count
+        bounds[count] = found.share_bound(0.95)
+    covered = np.mean([bounds[count] >= share for count in failures])
+    assert 0.95 <= covered < 0.99
+
+
+def test_a_metric_is_tested_by_the_points_left_after_it_was_found():
+    flow = NaturalGradient(jnp.asarray(symmetric_matrix(0, 3, positive=True)))
+    for count in (2, 3, 50):
+        found = cf.is_gradient(flow, points(3, count)).constant_metric
+        assert found is not None
+        assert (found.points, found.settled_after) == (count, 2)
+        expected = 1.0 if count == 2 else 1 - (0.05 / count) ** (1 / (count - 2))
+        assert found.share_bound() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, 2.0])
+def test_a_confidence_lies_between_0_and_1(confidence: float):
+    found = cf.is_gradient(Linear(-jnp.eye(2)), points(2))
+    assert found.constant_metric is not None
+    for question in (found, found.constant_metric):
+        with pytest.raises(ValueError, match="`confidence` must lie between 0 and 1"):
+            question.share_bound(confidence)

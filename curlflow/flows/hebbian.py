@@ -136,32 +136,31 @@ class HebbianFlow(eqx.Module):
         """Σ = ⟨f fᵀ⟩, shape (N, N)."""
         return self.f @ self.f.T / self.f.shape[1]
 
+    @property
+    def signs(self) -> Float[Array, "neurons neurons"]:
+        """d_i d_j M_ij, shape (N, N): with which sign every synapse follows the slope of the `objective`."""
+        return jnp.outer(self.d, self.d) * self.M
+
     def objective(self, W: Float[Array, "neurons neurons"]) -> Float[Array, ""]:
-        r"""The function that the flow descends on symmetric weights, where it has one.
+        r"""The function whose gradient, with the sign of every synapse, the flow follows on symmetric weights.
 
-        It has one if all synapses follow the same rule, M = m 11ᵀ, and either all neurons have the same sign, D = σ I, or the
-        rule is expanded to first order and D commutes with Σ (so it does if inhibitory neurons receive no input):
+        .. math::  L = \operatorname{tr}\bigl(\Sigma D - \Sigma (D - W)^{-1}\bigr)
+                   + \tfrac{\gamma}{2} \sum_{ij} \mathrm{signs}_{ij} W_{ij}^2, \qquad
+                   \dot W = -\mathrm{signs} \odot \nabla L, \qquad \mathrm{signs}_{ij} = d_i d_j M_{ij}
 
-        .. math::  -m \operatorname{tr}\Bigl(\Sigma \sum_{k=0}^{\mathrm{order}} D^k W^{k+1}\Bigr)
-                   + \tfrac{\gamma}{2} \lVert W \rVert^2,
-
-        which for the exact steady state sums to :math:`\Sigma W (I - \sigma W)^{-1}` in the trace. Its gradient among
-        symmetric matrices, in the Frobenius inner product, is −Ẇ.
-
-        Raises
-        ------
-        ValueError
-            If the rule has no such function.
+        where W and M are symmetric, with the gradient among symmetric matrices in the Frobenius inner product: with y = D (D
+        − W)⁻¹ f a change dW changes fᵀ(D − W)⁻¹f by (D y)ᵀ dW (D y). Expanded to an order, the first term is
+        :math:`-\sum_{k=0}^{\mathrm{order}} \operatorname{tr}(\Sigma D (W D)^{k+1})`. The rule descends L if all `signs` are
+        +1, climbs it if all are −1, and is curl descent if they are mixed.
 
         References
         ----------
-        arXiv:2510.02765, Eq. 32 (order 1, d = +1), which has half this function: right if the derivative by an entry counts
-        that entry's mirror image too.
+        arXiv:2510.02765, Eq. 32, which has half of it for order 1 and all signs +1: right if the derivative by an entry
+        counts that entry's mirror image too. The general case is not in the paper.
         """
         self.check_state(W)
-        self._require_objective()
-        powers = self._resolvent_powers(W)
-        return -self.M[0, 0] * jnp.trace(self.input_covariance() @ powers) + self.decay / 2 * jnp.sum(W**2)
+        decay = self.decay / 2 * jnp.sum(self.signs * W**2)
+        return decay - jnp.trace(self.input_covariance() @ (self.d[:, None] * self._powers(W)))
 
     def check_state(self, W: Float[Array, "neurons neurons"]) -> None:
         """Raise ValueError if W is not a matrix of shape (N, N)."""
@@ -179,33 +178,16 @@ class HebbianFlow(eqx.Module):
         outer = jnp.stack([power @ partial[order - a].T for a, power in enumerate(powers)])
         return outer.sum(axis=0) / self.f.shape[1]
 
-    def _resolvent_powers(self, W: Array) -> Float[Array, "neurons neurons"]:
-        """Σ_k D^k W^{k+1} up to the order, or all of it."""
+    def _powers(self, W: Array) -> Float[Array, "neurons neurons"]:
+        """Σ_k (W D)^{k+1} up to the order, or all of it."""
+        WD = W * self.d
         if self.order is None:
-            return jnp.linalg.solve(jnp.eye(len(self.d)) - W * self.d, W)
-        power, total = W, W
+            return jnp.linalg.solve(jnp.eye(len(self.d)) - WD, WD)
+        power, total = WD, WD
         for _ in range(self.order):
-            power = self.d[:, None] * (power @ W)
+            power = power @ WD
             total = total + power
         return total
-
-    def _require_objective(self) -> None:
-        if any(map(_checks.is_traced, (self.f, self.d, self.M))):
-            return
-        d, M, Sigma = np.asarray(self.d), np.asarray(self.M), np.asarray(self.input_covariance())
-        if np.ptp(M) > 0:
-            raise ValueError(
-                "`M` must be all +1 or all −1 for the rule to have an objective, "
-                "but Hebbian and anti-Hebbian synapses are mixed."
-            )
-        if np.ptp(d) > 0 and (self.order is None or self.order > 1):
-            raise ValueError(
-                "`d` must be all +1 or all −1 for the rule to have an objective beyond first order, but has both signs."
-            )
-        if np.abs(d[:, None] * Sigma - Sigma * d).max() > 1e-14 * np.abs(Sigma).max():
-            raise ValueError(
-                "`f` must not correlate excitatory with inhibitory neurons for the rule to have an objective, but does."
-            )
 
 
 @final
@@ -214,7 +196,10 @@ class SymmetricWeights(eqx.Module):
 
     With a symmetric mask Ẇ is symmetric up to the decay, so symmetric weights stay symmetric, and the antisymmetric part of
     any others decays as :math:`e^{-\gamma t}`. The coordinates are the diagonal of W and √2 times the entries above it, row
-    by row, which keep the inner product: a gradient in these coordinates is a gradient in the Frobenius inner product.
+    by row, which keep the inner product: a gradient in these coordinates is a gradient in the Frobenius inner product. In
+    them the flow is that of one objective, with a sign of its own for every synapse:
+
+    .. math::  \dot x = -\mathrm{signs} \odot \nabla \mathrm{loss}(x).
 
     Parameters
     ----------
@@ -228,18 +213,23 @@ class SymmetricWeights(eqx.Module):
 
     References
     ----------
-    arXiv:2510.02765, Sections A.2.1 and A.3.
+    arXiv:2510.02765, Sections A.2.1 and A.3. That mixed rules are curl descent here is not in the paper.
 
     Examples
     --------
+    Among excitatory neurons a gradient; with an inhibitory one, curl descent with the signs of its synapses flipped:
+
     >>> import curlflow as cf, jax
     >>> points = jax.random.normal(jax.random.key(0), (3, 6), "float64") / 4
-    >>> hebbian = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5]))
-    >>> cf.is_gradient(hebbian, points).is_gradient
+    >>> excitatory = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5]))
+    >>> cf.is_gradient(excitatory, points).is_gradient
     True
-    >>> with_inhibition = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5], d=[1, 1, -1]))
-    >>> cf.is_gradient(with_inhibition, points).is_gradient
-    False
+    >>> mixed = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5], d=[1, 1, -1]))
+    >>> found = cf.is_gradient(mixed, points)
+    >>> found.is_gradient, found.metric
+    (False, 'indefinite')
+    >>> found.diagonal_metric.round(9), mixed.signs
+    (array([ 1.,  1., -1.,  1., -1.,  1.]), Array([ 1.,  1., -1.,  1., -1.,  1.], dtype=float64))
     """
 
     flow: HebbianFlow
@@ -272,8 +262,13 @@ class SymmetricWeights(eqx.Module):
         rows, columns = np.triu_indices(len(self.flow.d))
         return W[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
 
+    @property
+    def signs(self) -> Float[Array, " coordinates"]:
+        """With which sign every coordinate follows the slope of the loss: d_i d_j M_ij."""
+        return self.flow.signs[np.triu_indices(len(self.flow.d))]
+
     def loss(self, x: Float[Array, " coordinates"]) -> Float[Array, ""]:
-        """The wrapped flow's `HebbianFlow.objective`, which falls along every orbit; ValueError where it has none."""
+        """The wrapped flow's `HebbianFlow.objective`; it falls along every orbit if all signs are +1."""
         return self.flow.objective(self.lift(x))
 
     def check_state(self, x: Float[Array, " coordinates"]) -> None:
