@@ -10,12 +10,15 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import curlflow as cf
 from curlflow import _checks
+from curlflow.sweeps.recipe import read_recipe
+from curlflow.sweeps.workers import local_client
 
 app = typer.Typer(
     name="curlflow",
@@ -71,6 +74,9 @@ def main() -> None:
     except ValueError as error:
         print(f"curlflow: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        print(f"curlflow: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 @app.command()
@@ -209,20 +215,33 @@ def lyapunov(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """The leading Lyapunov exponents of the curl flow of a random student towards a random teacher.
+    """The leading Lyapunov exponents of the curl flow of a random student towards a random teacher, and a verdict.
+
+    The verdict says what kind of motion the run settled to (chaotic, quasi-periodic, periodic, fixed point, transient
+    chaos, blow-up, undecided), and which indicators say so.
 
     Example: curlflow lyapunov -N 20 -M 16 --alpha-h 0.6 --norm-constrained -k 4 --time 2000
     """
     if out is not None:
         _checks.writable_file("--out", out, (".nc",))
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
-    found = cf.lyapunov_spectrum(flow, W0, k, T=T, Ttr=Ttr, rtol=rtol, atol=atol, progress=not quiet)
+    verdict = cf.verdict(flow, W0, k, T=T, Ttr=Ttr, rtol=rtol, atol=atol, progress=not quiet)
+    found = verdict.spectrum
     table = Table("exponent", "value", "standard error", title=str(found.outcome), title_justify="left")
     for i, (value, error) in enumerate(zip(found.exponents, found.stderr, strict=True), start=1):
         table.add_row(f"λ{i}", f"{value:+.6f}", f"{error:.6f}")
     console.print(table)
+    console.print(f"Verdict: {verdict.motion.value}")
+    for sentence in verdict.evidence[1:]:  # the first repeats the table
+        console.print(f"  - {sentence}", highlight=False)
     if out is not None:
-        found.to_xarray().assign_attrs(seed=seed, start=start).to_netcdf(out, engine="h5netcdf")
+        attributes = {
+            "seed": seed,
+            "start": start,
+            "verdict": verdict.motion.value,
+            "evidence": verdict.evidence,
+        }
+        found.to_xarray().assign_attrs(attributes).to_netcdf(out, engine="h5netcdf")
         console.print(f"Wrote {out}.")
 
 
@@ -256,6 +275,39 @@ def stability(
     if diagram is not None:
         _draw_stability(diagram, layer, alpha_h, alpha_r, kappa)
         console.print(f"Wrote {diagram}.")
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="The sweep: a TOML file.", metavar="FILE.toml")],
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; instead of the number in the file.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compute a function over a grid of parameters and seeds; killed and run again, what is missing of it.
+
+    Example: curlflow sweep fig3a.toml --workers 2
+    """
+    asked = read_recipe(recipe)
+    with local_client(
+        asked.workers if workers is None else _checks.positive_integer("--workers", workers)
+    ) as client:
+        results = cf.sweep(
+            asked.function,
+            asked.axes,
+            seeds=asked.seeds,
+            store=asked.store,
+            batch=asked.batch,
+            client=client,
+            budget=asked.budget,
+            progress=not quiet,
+        )
+    endings, counts = np.unique(results["ending"], return_counts=True)
+    table = Table("ending", "cells", title=str(asked.store), title_justify="left")
+    for ending, count in zip(endings, counts, strict=True):
+        table.add_row(str(ending), str(count))
+    console.print(table)
 
 
 def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> None:

@@ -116,13 +116,15 @@ def _axis_values(name: str, given: Any) -> np.ndarray:
     """Distinct numbers or texts as an array of shape (values,)."""
     values = np.asarray(given)
     is_text = [isinstance(value, str) for value in given] if values.ndim == 1 else []
+    if values.shape == (0,):
+        raise ValueError(f"`{name}` must hold at least one value, but is empty.")
     if values.ndim != 1 or values.dtype.kind not in "biufU" or any(is_text) != all(is_text):
         raise ValueError(
             f"`{name}` must be a list of numbers or of texts, but is {given!r}. "
             "For anything else, list names and let the function look them up."
         )
-    if not len(values) or len(np.unique(values)) < len(values):
-        raise ValueError(f"`{name}` must hold distinct values, at least one, but is {given!r}.")
+    if len(np.unique(values)) < len(values):
+        raise ValueError(f"`{name}` must hold distinct values, but is {given!r}.")
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ValueError(f"`{name}` must hold numbers, but holds NaN.")
     return values

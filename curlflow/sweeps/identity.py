@@ -37,6 +37,7 @@ def identity(fn: Callable[..., Any], grid: Grid) -> dict[str, str]:
         _describe(fn, parts)
     except RecursionError:
         raise ValueError("`fn` must not hold an object that contains itself, but does.") from None
+    parts["the order of the axes"] = ", ".join(grid.axes)
     for name, values in grid.axes.items():
         parts["the seeds" if name == "seed" else f"the axis `{name}`"] = _values_in_words(values)
     parts["`batch`"] = ", ".join(grid.batch) or "one cell at a time"
@@ -53,23 +54,25 @@ def settings(fn: Callable[..., Any]) -> dict[str, str]:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """The function's module and name, e.g. "studies.fig3:test_error"."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    fn = inspect.unwrap(fn)
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
-    return f"{named.__module__}:{named.__qualname__}"
+    """The function's file and name, e.g. "fig3.test_error"."""
+    definition, file = _definition(fn), source_file(fn)
+    return f"{file.stem if file else definition.__module__}.{definition.__qualname__}"
 
 
 def source_file(fn: Callable[..., Any]) -> Path | None:
     """The file in which the function is written."""
+    try:
+        return Path(inspect.getfile(_definition(fn)))
+    except (TypeError, OSError):
+        return None
+
+
+def _definition(fn: Any) -> Any:
+    """The function or class behind fixed arguments and decorators."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     fn = inspect.unwrap(fn)
-    try:
-        return Path(inspect.getfile(fn if hasattr(fn, "__qualname__") else type(fn)))
-    except (TypeError, OSError):
-        return None
+    return fn if hasattr(fn, "__qualname__") else type(fn)
 
 
 def _values_in_words(values: np.ndarray) -> str:

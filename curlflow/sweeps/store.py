@@ -26,10 +26,10 @@ except ImportError:  # Windows
 
 PENDING = "pending"
 BOOKKEEPING = {
-    "wall_time": (float, np.nan),
-    "end_time": (float, np.nan),
-    "message": (str, ""),
     "ending": (str, PENDING),
+    "message": (str, ""),
+    "end_time": (float, np.nan),
+    "wall_time": (float, np.nan),
 }
 
 
@@ -67,7 +67,13 @@ def open_sweep(store: str | Path) -> xr.Dataset:
     if not (path / "ending" / "zarr.json").is_file():
         raise ValueError(f"`store` must be the folder of a sweep, but {path} is none.")
     results = xr.open_zarr(path, chunks=None, consolidated=False)
-    return results.assign_attrs(pending=int((results["ending"] == PENDING).sum()))
+    # Zarr's texts, where they are looked at or selected by, as NumPy's usual ones.
+    for name in ("ending", *results.coords):
+        if results[name].dtype.kind == "T":
+            results[name] = (results[name].dims, np.array(results[name].values.tolist()))
+    own = sorted(str(name) for name in results if name not in BOOKKEEPING)
+    pending = int((results["ending"] == PENDING).sum())
+    return results[[*own, *BOOKKEEPING]].assign_attrs(pending=pending)
 
 
 class Store:
@@ -81,7 +87,9 @@ class Store:
         for name, values in grid.axes.items():
             is_text = values.dtype.kind == "U"
             dtype, fill = (str, "") if is_text else (values.dtype, 0)
-            self._array(name, values.shape, values.shape, dtype, fill, (name,))[:] = values
+            coordinate = self._array(name, values.shape, values.shape, dtype, fill, (name,))
+            if not np.array_equal(coordinate[...], values):  # new
+                coordinate[:] = values
         for name, (dtype, fill) in BOOKKEEPING.items():
             self._array(name, grid.shape, grid.call_shape, dtype, fill, tuple(grid.axes))
         self.arrays |= dict(self.group.arrays())

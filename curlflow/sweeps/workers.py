@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import logging
+import os
 import pickle
 import time
 import warnings
@@ -27,6 +29,23 @@ def answers_here(fn: Callable[..., Any], calls: Iterable[Call]) -> Iterator[tupl
         yield call, answer
 
 
+@contextlib.contextmanager
+def local_client(workers: int | None) -> Iterator[Any]:
+    """A Dask client with as many worker processes on this machine, one thread each; None for None."""
+    if workers is None:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ValueError(
+            "`workers` must come with Dask, but it is not installed: run pip install 'curlflow[cluster]'."
+        ) from None
+    settings = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
+    with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
+        yield client
+
+
 @dataclass
 class _Running:
     """A call that was sent to the cluster: by whom it is computed, and since when, once that is known."""
@@ -44,21 +63,20 @@ def answers_from(
     from distributed import wait
 
     # Pickled here and not by Dask, so that a worker sets its precision before it unpickles any array.
-    payload, is_float64 = cloudpickle.dumps(fn), bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    cargo = cloudpickle.dumps(fn), bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     waiting = iter(calls)
     running: dict[Any, _Running] = {}
     try:
         while True:
             for call in islice(waiting, _free_slots(client, len(running), budget)):
-                running[client.submit(_evaluate_there, payload, call, is_float64, pure=False)] = _Running(
-                    call
-                )
+                running[client.submit(_evaluate_there, *cargo, call, pure=False)] = _Running(call)
             if not running:
                 return
             with contextlib.suppress(TimeoutError):
                 wait(list(running), timeout=0.5, return_when="FIRST_COMPLETED")
             yield from _collect(running)
             if budget is not None:
+                _start_clocks(client, running, cargo)
                 yield from _cut_off(client, running, budget)
     finally:
         client.cancel(list(running), force=True)
@@ -70,15 +88,30 @@ def _free_slots(client: Any, running: int, budget: float | None) -> int:
     return max(0, max(1, threads * (1 if budget is not None else 2)) - running)
 
 
-def _evaluate_there(payload: bytes, call: Call, is_float64: bool) -> Answer:
+def _evaluate_there(payload: bytes, is_float64: bool, call: Call) -> Answer:
+    return evaluate(_load(payload, is_float64), call)
+
+
+def _load(payload: bytes, is_float64: bool) -> Callable[..., Any]:
+    """The function, on a worker whose JAX is set up as the caller's."""
+    from distributed import get_worker
+
+    # XLA reads the size of its thread pool from this variable when it first computes something, and would take all cores:
+    # workers side by side would then slow one another down.
+    os.environ.setdefault("NPROC", str(get_worker().state.nthreads))
     jax.config.update("jax_enable_x64", is_float64)
-    return evaluate(_loaded(payload), call)
+    return _unpickle(payload)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(payload: bytes) -> Callable[..., Any]:
-    """The function, unpickled once per worker: another copy of it would be compiled again."""
+def _unpickle(payload: bytes) -> Callable[..., Any]:
+    """Once per worker, because another copy of the function would be compiled again."""
     return pickle.loads(payload)
+
+
+def _is_ready(payload: bytes, is_float64: bool) -> bool:
+    """Import and unpickle what the function needs; its result is not worth sending back."""
+    return callable(_load(payload, is_float64))
 
 
 def _collect(running: dict[Any, _Running]) -> Iterator[tuple[Call, Answer]]:
@@ -89,7 +122,9 @@ def _collect(running: dict[Any, _Running]) -> Iterator[tuple[Call, Answer]]:
     for future in [future for future in running if future.done()]:
         call = running.pop(future).call
         if future.status == "finished":
-            yield call, future.result()
+            answer = future.result()
+            future.release()
+            yield call, answer
         elif future.status != "error":
             raise ConnectionError("The cluster is gone. Run the same sweep again to compute what is missing.")
         elif isinstance(future.exception(), KilledWorker):
@@ -104,20 +139,27 @@ def _collect(running: dict[Any, _Running]) -> Iterator[tuple[Call, Answer]]:
         raise _mistake(call, error) from error
 
 
-def _cut_off(client: Any, running: dict[Any, _Running], budget: float) -> Iterator[tuple[Call, Answer]]:
-    """End the calls over their budget by ending their workers, because nothing else ends a running XLA program."""
-    now = time.monotonic()
+def _start_clocks(client: Any, running: dict[Any, _Running], cargo: tuple[bytes, bool]) -> None:
+    """A call's time runs from when it is seen on a worker that has imported all it needs."""
     worker_of = {key: worker for worker, keys in client.processing().items() for key in keys}
-    for future, run in list(running.items()):
+    for future, run in running.items():
         worker = worker_of.get(future.key)
         if worker != run.worker:
-            run.worker, run.since = worker, now
-        elif worker is not None and now - run.since > budget * run.call.cells:
+            if worker is not None:
+                client.run(_is_ready, *cargo, workers=[worker], on_error="ignore")
+            run.worker, run.since = worker, time.monotonic()
+
+
+def _cut_off(client: Any, running: dict[Any, _Running], budget: float) -> Iterator[tuple[Call, Answer]]:
+    """End the calls over their budget by ending their workers, because nothing else ends a running XLA program."""
+    for future, run in list(running.items()):
+        seconds = time.monotonic() - run.since
+        if run.worker is not None and seconds > budget * run.call.cells and not future.done():
             del running[future]
             client.cancel([future], force=True)
-            client.restart_workers([worker])
+            client.restart_workers([run.worker])
             message = f"Not finished after {budget:g} s for each cell. Give a larger `budget`."
-            yield run.call, failed(run.call, Ending.OUT_OF_BUDGET, message, now - run.since)
+            yield run.call, failed(run.call, Ending.OUT_OF_BUDGET, message, seconds)
 
 
 def _mistake(call: Call, error: Exception) -> RuntimeError:
