@@ -30,6 +30,10 @@ COLLAPSED_VOLUME = 1e-8
 # An orbit is closed when it returns this much closer than it strays.
 CLOSED_WITHIN = 1e-5
 SAMPLES = 4096
+# The 0–1 test takes a slow series for a regular one. It needs this many samples a decorrelation time or more apart.
+FEWEST_DECORRELATED = 200
+# Tangent vectors of regular motion grow like t, its shear; a steeper power is a growth that has not shown its kind yet.
+STEEPEST_REGULAR_POWER = 2.0
 LONGEST_ALIGNMENT = 2000
 FEWEST_INTERVALS = 50
 GROWTH_POINTS = 100
@@ -250,7 +254,7 @@ def exponent_of_series(
 def verdict(
     system: Any,
     y0: PyTree[ArrayLike],
-    k: int = 2,
+    k: int | None = None,
     *,
     T: float,
     Ttr: float = 0.0,
@@ -261,17 +265,20 @@ def verdict(
 ) -> Verdict:
     """What kind of motion an orbit settles to, from several indicators, or that they disagree.
 
-    Chaotic: the largest exponent is positive in both halves of the run, tangent vectors grow exponentially and align, and
-    the 0–1 test does not contradict. Periodic: the orbit closes. Quasi-periodic: it does not, no exponent is positive, and
-    the 0–1 test sees regular motion. Transient chaos: the largest exponent was positive for a time and is not in the end.
-    Everything else is undecided, and so is every orbit that does not close within fewer than 50 intervals.
+    Chaotic: the largest exponent is positive in both halves of the run, tangent vectors grow exponentially and align (as far
+    as the gap between the first two exponents lets them), and the 0–1 test does not contradict. Periodic: the orbit closes.
+    Quasi-periodic: it does not, no exponent is positive, tangent vectors grow no faster than shear makes them, and the 0–1
+    test sees regular motion. Transient chaos: the largest exponent was positive for a time and is not in the end. Everything
+    else is undecided: among it slow drifts, whose series are too short for the 0–1 test, and every orbit that does not close
+    within fewer than 50 intervals.
 
     Parameters
     ----------
     system, y0, T, Ttr, dt, key
         As for `lyapunov_spectrum`.
     k
-        How many leading exponents to compute for it; two, or one of a single coordinate, are needed and always computed.
+        How many leading exponents to compute. Two are needed, where the state is more than one number, and always computed;
+        None means no more than those.
     observable
         Function from the state to the number given to the 0–1 test; None means the coordinate that varies most.
     **options
@@ -290,10 +297,11 @@ def verdict(
     <Motion.PERIODIC: 'periodic'>
     """
     needed = min(ravel_pytree(y0)[0].size, 2)
+    k = needed if k is None else max(_checks.positive_integer("k", k), needed)
     spectrum = lyapunov_spectrum(
         system,
         y0,
-        max(_checks.positive_integer("k", k), needed),
+        k,
         T=T,
         Ttr=Ttr,
         dt=dt,
@@ -331,9 +339,7 @@ def _weigh(
     if len(spectrum.times) < FEWEST_INTERVALS:
         evidence.append(f"{len(spectrum.times)} intervals are too few to tell; take a longer `T`.")
         return Motion.UNDECIDED
-    series = _observe(system, spectrum, observable, options)
-    K = zero_one_test(series)
-    evidence.append(f"0–1 test: K = {K:.2f} (near 1 chaotic, near 0 regular).")
+    K = _zero_one(_observe(system, spectrum, observable, options), evidence)
     halves = np.array_split(spectrum.local[:, 0], 2)
     positive = all(half.mean() > spectrum.resolution[0] for half in halves)
     growth = tangent_growth(spectrum)
@@ -342,13 +348,28 @@ def _weigh(
         f"{growth.residuals[1]:.2g} of t^{growth.power:.3g}."
     )
     aligned = _aligns(spectrum, evidence)
-    if positive and aligned and growth.kind != "algebraic" and K > REGULAR_BELOW:
-        return Motion.CHAOTIC
+    if positive and aligned and growth.kind != "algebraic" and (K is None or K > REGULAR_BELOW):
+        return Motion.CHAOTIC if K is not None or growth.kind == "exponential" else Motion.UNDECIDED
     if was_chaotic and abs(halves[1].mean()) <= spectrum.resolution[0]:
         return Motion.TRANSIENT_CHAOS
-    if spectrum.exponents[0] <= spectrum.resolution[0] and not positive and K < CHAOTIC_ABOVE / 2:
+    is_shear = growth.kind == "algebraic" or growth.power < STEEPEST_REGULAR_POWER
+    no_growth = spectrum.exponents[0] <= spectrum.resolution[0] and not positive and is_shear
+    if no_growth and K is not None and K < CHAOTIC_ABOVE / 2:
         return Motion.QUASI_PERIODIC
     return Motion.UNDECIDED
+
+
+def _zero_one(series: Float[np.ndarray, " times"], evidence: list[str]) -> float | None:
+    """The 0–1 test of a series, thinned out until its samples are decorrelated; None if too few are left."""
+    thinned = series[:: _decorrelation(series)]
+    if len(thinned) < FEWEST_DECORRELATED:
+        evidence.append(
+            f"0–1 test: not to be trusted, the series holds only {len(thinned)} decorrelation times; take a longer `T`."
+        )
+        return None
+    K = zero_one_test(thinned)
+    evidence.append(f"0–1 test: K = {K:.2f} (near 1 chaotic, near 0 regular).")
+    return K
 
 
 def _was_chaotic(spectrum: LyapunovSpectrum, evidence: list[str]) -> bool:
@@ -369,13 +390,17 @@ def _was_chaotic(spectrum: LyapunovSpectrum, evidence: list[str]) -> bool:
 
 
 def _aligns(spectrum: LyapunovSpectrum, evidence: list[str]) -> bool:
-    """Whether two tangent vectors collapse onto one line; true for systems that have only one."""
+    """Whether two tangent vectors collapse onto one line, or do so at the rate λ1 − λ2 if that is too slow to see.
+
+    True for systems that have only one.
+    """
     if spectrum.local.shape[1] < 2:
         return True
     count = min(len(spectrum.times), LONGEST_ALIGNMENT)
     smallest = float(_aligned_volumes(spectrum.run, count)[1].min())
-    evidence.append(f"GALI_2 fell to {smallest:.1e}.")
-    return smallest < COLLAPSED_VOLUME
+    expected = float(np.exp(-(spectrum.exponents[0] - spectrum.exponents[1]) * count * spectrum.dt))
+    evidence.append(f"GALI_2 fell to {smallest:.1e}; at the rate λ1 − λ2 it would fall to {expected:.1e}.")
+    return smallest < max(COLLAPSED_VOLUME, expected**0.5)
 
 
 def _closes(system: Any, spectrum: LyapunovSpectrum, evidence: list[str], options: dict[str, Any]) -> bool:
@@ -445,7 +470,7 @@ def _observe(
     observable: Callable[[PyTree[Array]], Any] | None,
     options: dict[str, Any],
 ) -> Float[np.ndarray, " times"]:
-    """A series of one number along the orbit, sampled as finely as the 0–1 test wants it."""
+    """A series of one number along the orbit."""
     if hasattr(system, "step"):
         states = _iterate(system, spectrum.final_state, options.get("args"), SAMPLES)
         return _most_varying(states, observable)
@@ -453,10 +478,7 @@ def _observe(
     fine = integrate(
         system, spectrum.final_state, t0 + spectrum.T, t0=t0, ts=np.linspace(t0, t0 + spectrum.T, 2 * SAMPLES), args=args
     )  # fmt: skip
-    series = _most_varying(fine.ys, observable)
-    return (
-        series[:: max(_decorrelation(series), 1)] if len(series) // _decorrelation(series) >= 400 else series
-    )
+    return _most_varying(fine.ys, observable)
 
 
 def _most_varying(states: PyTree[Array], observable: Callable[[PyTree[Array]], Any] | None) -> np.ndarray:

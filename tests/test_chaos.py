@@ -66,6 +66,30 @@ def test_too_short_a_run_is_undecided():
     assert result.motion is Motion.UNDECIDED
 
 
+def drifting_oscillators(t, y, args):
+    """The two oscillators beside a number that creeps towards 1: not yet what it will be."""
+    return jnp.append(two_oscillators(t, y[:4], args), 0.004 * (10.0 - y[4]))
+
+
+def test_a_slow_drift_is_undecided_and_not_quasi_periodic():
+    result = chaos.verdict(drifting_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0, 0.0]), T=300.0, Ttr=10.0)
+    assert result.motion is Motion.UNDECIDED, str(result)
+    assert any("not to be trusted" in sentence for sentence in result.evidence)
+
+
+def test_chaos_seen_for_a_few_lyapunov_times_is_undecided():
+    def slow(t, y, args):
+        return lorenz(t, y, args) / 50
+
+    result = chaos.verdict(slow, jnp.array([-8.0, -8.0, 27.0]), T=200.0, Ttr=100.0)
+    assert result.motion is Motion.UNDECIDED, str(result)
+
+
+def test_more_exponents_may_be_asked_for():
+    result = chaos.verdict(two_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0]), 4, T=60.0)
+    np.testing.assert_allclose(result.spectrum.exponents[2:], -2.0, atol=0.2)
+
+
 def test_gali_collapses_at_the_rate_of_the_exponents_gap():
     # Skokos et al.: GALI_2 ~ exp(−(λ1 − λ2) t).
     times, volume = chaos.gali(lorenz, jnp.array([1.0, 2.0, 3.0]), T=25.0, Ttr=20.0, dt=0.5)
