@@ -33,6 +33,8 @@ from curlflow.flows import toy_flow as toy_flow
 from curlflow.gradient_test import ConstantMetric as ConstantMetric
 from curlflow.gradient_test import GradientTest as GradientTest
 from curlflow.gradient_test import is_gradient as is_gradient
+from curlflow.helmholtz import HelmholtzSplit as HelmholtzSplit
+from curlflow.helmholtz import helmholtz_split as helmholtz_split
 from curlflow.integrate import integrate as integrate
 from curlflow.linearize import Spectrum as Spectrum
 from curlflow.linearize import curl_fraction as curl_fraction
@@ -51,6 +53,7 @@ from curlflow.planes import Plane as Plane
 from curlflow.planes import coordinate_plane as coordinate_plane
 from curlflow.planes import eigenplane as eigenplane
 from curlflow.planes import principal_plane as principal_plane
+from curlflow.plot import HelmholtzPanels as HelmholtzPanels
 from curlflow.plot import Portrait as Portrait
 from curlflow.plot import compare_portraits as compare_portraits
 from curlflow.plot import draw_survey as draw_survey
@@ -59,6 +62,7 @@ from curlflow.plot import phase_portrait as phase_portrait
 from curlflow.plot import plot_convergence as plot_convergence
 from curlflow.plot import plot_exponents as plot_exponents
 from curlflow.plot import plot_finite_time_distribution as plot_finite_time_distribution
+from curlflow.plot import plot_helmholtz as plot_helmholtz
 from curlflow.plot import plot_loss as plot_loss
 from curlflow.plot import plot_spectrum as plot_spectrum
 from curlflow.plot import plot_stability_diagram as plot_stability_diagram

@@ -14,6 +14,8 @@ from curlflow._states import flatten_states
 from curlflow.linearize import spectrum
 from curlflow.trajectory import Trajectory
 
+Limits = tuple[float, float]
+
 
 @final
 class Plane(eqx.Module):
@@ -206,6 +208,35 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     unravel = ravel_pytree(trajectory.final)[1]
     labels = (f"principal component 1 ({shares[0]:.0f} %)", f"principal component 2 ({shares[1]:.0f} %)")
     return Plane(unravel(jnp.asarray(mean)), directions[:2], labels)
+
+
+def planar_state_space(system: Any, t: float, args: Any) -> Plane:
+    """The whole state space of a flow on arrays of two numbers, as a plane; ValueError for any other flow."""
+    _checks.require_flow(system)
+    plane = coordinate_plane(jnp.zeros(2), 0, 1)
+    try:
+        _checks.require_state(system, plane.origin)
+        _checks.require_same_structure(system, plane.origin, args, t)
+    except (
+        Exception
+    ) as error:  # whatever a vector field raises when it is shown a state that it does not know
+        raise ValueError(
+            "`plane` must be given for a flow whose state is not an array of two numbers: make one with coordinate_plane, "
+            f"eigenplane or principal_plane. Shown two numbers, this one raised {type(error).__name__}: {error}"
+        ) from error
+    return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
+
+
+def window_limits(name: str, limits: Any) -> Limits:
+    """A pair (low, high) of finite numbers in this order; ValueError for anything else."""
+    try:
+        low, high = limits
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be a pair (low, high), but is {limits!r}.") from error
+    low, high = _checks.finite_number(name, low), _checks.finite_number(name, high)
+    if not low < high:
+        raise ValueError(f"`{name}` must run from low to high, but is ({low:g}, {high:g}).")
+    return low, high
 
 
 def _coordinate_names(origin: PyTree[Array]) -> list[str]:

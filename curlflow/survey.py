@@ -22,9 +22,7 @@ from curlflow._states import take
 from curlflow.fixed_points import FixedPoint, Kind, find_fixed_points
 from curlflow.integrate import integrate
 from curlflow.linearize import spectrum
-from curlflow.planes import Plane, coordinate_plane
-
-Limits = tuple[float, float]
+from curlflow.planes import Limits, Plane, planar_state_space, window_limits
 
 
 @dataclass(frozen=True)
@@ -130,8 +128,8 @@ def survey(
     >>> [str(point.kind) for point in seen.fixed_points], len(seen.curves)
     (['centre'], 2)
     """
-    xlim, ylim = _limits("xlim", xlim), _limits("ylim", ylim)
-    plane = _planar_state_space(system, t, args) if plane is None else plane
+    xlim, ylim = window_limits("xlim", xlim), window_limits("ylim", ylim)
+    plane = planar_state_space(system, t, args) if plane is None else plane
     if _checks.positive_integer("resolution", resolution) < 2:
         raise ValueError("`resolution` must be at least 2, but is 1.")
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
@@ -364,33 +362,6 @@ def _fastest(window: _Window) -> float:
 
 def _place(plane: Plane, point: FixedPoint) -> Float[np.ndarray, " 2"]:
     return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]
-
-
-def _planar_state_space(system: Any, t: float, args: Any) -> Plane:
-    _checks.require_flow(system)
-    plane = coordinate_plane(jnp.zeros(2), 0, 1)
-    try:
-        _checks.require_state(system, plane.origin)
-        _checks.require_same_structure(system, plane.origin, args, t)
-    except (
-        Exception
-    ) as error:  # whatever a vector field raises when it is shown a state that it does not know
-        raise ValueError(
-            "`plane` must be given for a flow whose state is not an array of two numbers: make one with coordinate_plane, "
-            f"eigenplane or principal_plane. Shown two numbers, this one raised {type(error).__name__}: {error}"
-        ) from error
-    return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
-
-
-def _limits(name: str, limits: Any) -> Limits:
-    try:
-        low, high = limits
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be a pair (low, high), but is {limits!r}.") from error
-    low, high = _checks.finite_number(name, low), _checks.finite_number(name, high)
-    if not low < high:
-        raise ValueError(f"`{name}` must run from low to high, but is ({low:g}, {high:g}).")
-    return low, high
 
 
 def _time(t: float) -> Float[Array, ""]:

@@ -5,6 +5,8 @@ from curlflow.plot.diagrams import plot_stability_diagram as plot_stability_diag
 from curlflow.plot.exponents import plot_convergence as plot_convergence
 from curlflow.plot.exponents import plot_exponents as plot_exponents
 from curlflow.plot.exponents import plot_finite_time_distribution as plot_finite_time_distribution
+from curlflow.plot.helmholtz import HelmholtzPanels as HelmholtzPanels
+from curlflow.plot.helmholtz import plot_helmholtz as plot_helmholtz
 from curlflow.plot.portrait import Portrait as Portrait
 from curlflow.plot.portrait import compare_portraits as compare_portraits
 from curlflow.plot.portrait import draw_survey as draw_survey
