@@ -36,6 +36,8 @@ from curlflow.gradient_test import is_gradient as is_gradient
 from curlflow.helmholtz import HelmholtzSplit as HelmholtzSplit
 from curlflow.helmholtz import helmholtz_split as helmholtz_split
 from curlflow.integrate import integrate as integrate
+from curlflow.iterate import TimeMap as TimeMap
+from curlflow.iterate import iterate as iterate
 from curlflow.linearize import Spectrum as Spectrum
 from curlflow.linearize import curl_fraction as curl_fraction
 from curlflow.linearize import divergence as divergence
@@ -45,8 +47,18 @@ from curlflow.linearize import spectrum as spectrum
 from curlflow.lyapunov import LyapunovEnsemble as LyapunovEnsemble
 from curlflow.lyapunov import LyapunovSpectrum as LyapunovSpectrum
 from curlflow.lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from curlflow.observables import Drift as Drift
+from curlflow.observables import FirstPassage as FirstPassage
+from curlflow.observables import OrderParameter as OrderParameter
+from curlflow.observables import Peak as Peak
+from curlflow.observables import PredictionError as PredictionError
+from curlflow.observables import PrincipalComponents as PrincipalComponents
+from curlflow.observables import autocorrelation as autocorrelation
+from curlflow.observables import order_parameter as order_parameter
+from curlflow.observables import principal_components as principal_components
 from curlflow.observables import return_time as return_time
 from curlflow.observables import settling_time as settling_time
+from curlflow.observables import time_to_threshold as time_to_threshold
 from curlflow.outcome import Ending as Ending
 from curlflow.outcome import Outcome as Outcome
 from curlflow.planes import Plane as Plane

@@ -34,6 +34,7 @@ class Problem(eqx.Module):
     dense: bool
     max_steps: int
     progress: bool
+    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None
 
     def is_at_rest(self, t: Array, y: PyTree[Array], velocity: PyTree[Array], args: Any) -> Array:
         """Whether the state has less than the tolerance left to go, as its deceleration tells.
@@ -67,7 +68,8 @@ def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution
         y0,
         problem.args,
         saveat=diffrax.SaveAt(
-            subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)], dense=problem.dense
+            subs=[diffrax.SubSaveAt(ts=times, fn=_saver(problem)), diffrax.SubSaveAt(t1=True)],
+            dense=problem.dense,
         ),
         stepsize_controller=diffrax.PIDController(
             problem.rtol,
@@ -84,6 +86,14 @@ def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution
         throw=False,
         progress_meter=diffrax.TqdmProgressMeter() if problem.progress else diffrax.NoProgressMeter(),
     )
+
+
+def _saver(problem: Problem) -> Callable[..., PyTree[Array]]:
+    """What is saved of a state: itself, or what is to be observed of it."""
+    if problem.observe is None:
+        return lambda t, y, args: y
+    # Unlike events, what is saved is shown the system's own time.
+    return lambda t, y, args: jtu.tree_map(jnp.asarray, problem.observe(t, y, args))  # pyright: ignore[reportOptionalCall]
 
 
 def _smallest_step(problem: Problem) -> Array:
@@ -237,6 +247,11 @@ def _end_time(solution: diffrax.Solution) -> float:
     return float(solution.ts[1][-1])  # pyright: ignore[reportOptionalSubscript]
 
 
+def last_state(problem: Problem, solution: diffrax.Solution) -> PyTree[Array]:
+    """The state at the end of the run; a batch has none, whose members end at different times."""
+    return None if problem.is_batch else _final_state(solution)
+
+
 def _final_state(solution: diffrax.Solution) -> PyTree[Array]:
     return jtu.tree_map(lambda leaf: leaf[-1], solution.ys[1])  # pyright: ignore[reportOptionalSubscript]
 
@@ -246,9 +261,12 @@ def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyT
     t_end, forwards = _end_time(solution), float(problem.t1) > float(problem.t0)
     ts = np.asarray(solution.ts[0])  # pyright: ignore[reportOptionalSubscript]
     kept = np.flatnonzero(np.isfinite(ts) & ((ts < t_end) if forwards else (ts > t_end)))
-    pairs = zip(jtu.tree_leaves(solution.ys[0]), jtu.tree_leaves(_final_state(solution)), strict=True)  # pyright: ignore[reportOptionalSubscript]
+    final = _final_state(solution)
+    if problem.observe is not None:
+        final = jtu.tree_map(jnp.asarray, problem.observe(float64(t_end), final, problem.args))
+    pairs = zip(jtu.tree_leaves(solution.ys[0]), jtu.tree_leaves(final), strict=True)  # pyright: ignore[reportOptionalSubscript]
     leaves = [jnp.concatenate([saved[kept], final[None]]) for saved, final in pairs]
-    ys = jtu.tree_unflatten(jtu.tree_structure(_final_state(solution)), leaves)
+    ys = jtu.tree_unflatten(jtu.tree_structure(final), leaves)
     ts = np.append(ts[kept], t_end)
     return ts, _masked_members(problem, ts, ys) if problem.is_batch else ys
 

@@ -13,7 +13,17 @@ from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow._solve import Problem, Stop, batch_outcomes_of, float64, largest_entry, outcome_of, saved, solve
+from curlflow._solve import (
+    Problem,
+    Stop,
+    batch_outcomes_of,
+    float64,
+    largest_entry,
+    last_state,
+    outcome_of,
+    saved,
+    solve,
+)
 from curlflow.solvers import Dopri8, Tsit5
 from curlflow.trajectory import Trajectory
 
@@ -38,6 +48,7 @@ def integrate(
     args: Any = None,
     batch: bool = False,
     dense: bool = False,
+    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None,
     stop: Stop | None = None,
     blow_up: float = 1e6,
     solver: Solver | None = None,
@@ -69,6 +80,9 @@ def integrate(
         Whether `y0` holds several initial conditions along its leading axis.
     dense
         Keep the solver's interpolation, so that the trajectory can be called at any time. One initial condition only.
+    observe
+        A function (t, y, args) whose value, any pytree of arrays, is saved in place of the state: for systems whose history
+        would not fit into memory. One initial condition only.
     stop
         When to end early: "fixed point" (by its deceleration the state has less than the tolerance left to go; so close a
         passage by a saddle counts too) or a function (t, y, args) → bool, checked after every step.
@@ -115,9 +129,9 @@ def integrate(
     _checks.require_flow(system)
     y0 = _checks.state_pytree("y0", y0)
     members = _checks.leading_axis("y0", y0, "members") if batch else 1
-    if batch and (dense or callable(stop)):
+    if batch and (dense or callable(stop) or observe is not None):
         raise ValueError(
-            "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch."
+            "`dense`, `observe` and a `stop` function must be used with one initial condition, but y0 is a batch."
         )
     args = jtu.tree_map(lambda leaf: float64(leaf) if isinstance(leaf, float) else leaf, args)
     problem = Problem(
@@ -134,6 +148,7 @@ def integrate(
         dense=dense,
         max_steps=_step_budget(max_steps, dense),
         progress=progress,
+        observe=observe,
     )
     times = jnp.asarray(_save_times(ts, float(problem.t0), float(problem.t1)))
     _check_start(system, float(t0), y0, args, batch)
@@ -150,7 +165,9 @@ def integrate(
         "accepted": int(solution.stats["num_accepted_steps"]),
         "rejected": int(solution.stats["num_rejected_steps"]),
     }
-    return Trajectory(ts, ys, outcome, stats, system, args, solution.interpolation)
+    known = system if observe is None else None  # what was observed of a state has no loss
+    last = last_state(problem, solution)
+    return Trajectory(ts, ys, outcome, stats, known, args, solution.interpolation, last_state=last)
 
 
 def _size(y: PyTree[Array]) -> int:

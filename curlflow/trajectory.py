@@ -32,7 +32,11 @@ class Trajectory:
     stats
         Evidence: solver, tolerances, and the numbers of steps taken, accepted and rejected.
     system, args
-        What was integrated.
+        What was integrated or iterated; None where observables were saved in place of the states.
+    folded
+        What `iterate` folded over its steps, by name.
+    last_state
+        The state at the end, also where observables were saved; pass it on to continue. A batch has none.
     """
 
     ts: Float[np.ndarray, " times"]
@@ -42,6 +46,8 @@ class Trajectory:
     system: Any = field(repr=False)
     args: Any = field(default=None, repr=False)
     interpolation: Any = field(default=None, repr=False)
+    folded: dict[str, Any] = field(default_factory=dict, repr=False)
+    last_state: PyTree[Array] = field(default=None, repr=False)
 
     @property
     def is_batch(self) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -135,3 +136,137 @@ def test_bad_trajectories_are_refused(
 ):
     with pytest.raises(ValueError, match=sentence):
         cf.settling_time(replace(settling, **change), loss)
+
+
+# --------------------------------------------------------------------------------- errors, order parameter, correlations
+
+
+def random_walk(seed: int, times: int, n: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((times, n)).cumsum(axis=0)
+
+
+class Replay:
+    """A map that plays back a recording."""
+
+    def __init__(self, recording: np.ndarray):
+        self.recording = jnp.asarray(recording)
+
+    def step(self, n, y, args):
+        return {"a": self.recording[n + 1, :3], "b": self.recording[n + 1, 3:].reshape(2, 2)}
+
+
+def test_streaming_observables_equal_those_of_the_whole_history():
+    recording = random_walk(0, 200, 7) + 5.0
+    start = {"a": recording[0, :3], "b": recording[0, 3:].reshape(2, 2)}
+
+    def height(n, y, args):
+        return y["a"].sum()
+
+    fold = {
+        "q": cf.OrderParameter(),
+        "peak": cf.Peak(height),
+        "passage": cf.FirstPassage(height, 10.0),
+        "never": cf.FirstPassage(height, -1e9),
+        "drift": cf.Drift(lambda n, y, args: y["b"]),
+    }
+    run = cf.iterate(Replay(recording), start, 199, every=150, fold=fold)
+    heights = recording[:, :3].sum(axis=1)
+    np.testing.assert_allclose(run.folded["q"], cf.order_parameter(recording), rtol=1e-12)
+    np.testing.assert_allclose(run.folded["peak"], [heights.max(), heights.argmax()], rtol=1e-13)
+    assert heights.min() < 10
+    assert run.folded["passage"] == cf.time_to_threshold(np.arange(200.0), heights, 10.0)
+    assert run.folded["never"] == np.inf == cf.time_to_threshold(np.arange(200.0), heights, -1e9)
+    drift = np.abs(recording[:, 3:] - recording[0, 3:]).max() / np.abs(recording[0, 3:]).max()
+    np.testing.assert_allclose(run.folded["drift"], drift, rtol=1e-12)
+
+
+def test_the_order_parameter_of_oscillations_is_their_mean_square_over_the_spread_of_their_means():
+    phases = 2 * np.pi * np.arange(64) / 64
+    means, amplitudes = np.array([-1.0, 0.0, 4.0]), np.array([1.0, 0.5, 2.0])
+    q = cf.order_parameter(means + amplitudes * np.sin(phases)[:, None])
+    assert abs(q - np.mean(amplitudes**2 / 2) / means.var()) < 1e-14
+
+
+def test_the_streaming_order_parameter_sees_fluctuations_far_below_rounding_of_the_squares():
+    recording = np.array([1.0, 2.0, 3.0, 5.0, 7.0, 8.0, 9.0]) + 1e-12 * random_walk(1, 100, 7)
+    start = {"a": recording[0, :3], "b": recording[0, 3:].reshape(2, 2)}
+    run = cf.iterate(Replay(recording), start, 99, fold={"q": cf.OrderParameter()})
+    exact = (recording - recording[0]).var(axis=0).mean() / recording.mean(axis=0).var()
+    assert abs(float(run.folded["q"]) / exact - 1) < 1e-3
+    assert exact < 1e-20
+
+
+def test_prediction_errors_are_those_of_the_samples_one_by_one():
+    W = cf.ensembles.gaussian_weights(jax.random.key(0), N=4, M=3, P=2)
+    X, Y = jax.random.normal(jax.random.key(1), (5, 3)), jax.random.normal(jax.random.key(2), (5, 2))
+    expected = np.mean([np.sum((y - W.W2 @ (W.W1 @ x)) ** 2) / 2 for x, y in zip(X, Y, strict=True)])
+    error = cf.PredictionError(X, Y)
+    np.testing.assert_allclose(error(0.0, W), expected, rtol=1e-13)
+    flow = cf.GramFlow.from_flow(cf.CurlFlow(jnp.ones((2, 3)), [1, 1, -1], [1, 1, -1, 1]))
+    np.testing.assert_allclose(error(0.0, flow.reduce(W)), expected, rtol=1e-12)
+    # On samples that have the flow's covariance, of a teacher without noise, it is the flow's loss.
+    S = jnp.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
+    noiseless = cf.CurlFlow(S, [1, 1, -1], [1, 1, -1, 1], X.T @ X / 5)
+    np.testing.assert_allclose(cf.PredictionError(X, X @ S.T)(0.0, W), noiseless.loss(W), rtol=1e-13)
+    np.testing.assert_allclose(
+        cf.PredictionError(X, X @ S[0])(0.0, cf.Weights(W.W1, W.W2[:1])),
+        cf.PredictionError(X, X @ S[:1].T)(0.0, cf.Weights(W.W1, W.W2[:1])),
+    )
+    for inputs, targets in ((X, Y[:4]), (X[0], Y), (X, Y[None])):
+        with pytest.raises(ValueError, match="`X` and `targets` must have shapes"):
+            cf.PredictionError(inputs, targets)
+
+
+def test_autocorrelation_is_its_definition():
+    values = random_walk(2, 50, 6).reshape(50, 2, 3)
+    correlation = cf.autocorrelation(values, lags=50)
+    deviations = values - values.mean(axis=0)
+    for lag in range(50):
+        direct = (deviations[lag:] * deviations[: 50 - lag]).sum(axis=0) / (deviations**2).sum(axis=0)
+        np.testing.assert_allclose(correlation[lag], direct, atol=1e-12)
+    assert len(cf.autocorrelation(values)) == 25
+    np.testing.assert_array_equal(cf.autocorrelation(np.full(4, 0.1), lags=3), [1.0, 0.0, 0.0])
+    for bad, lags in ((values, 51), (values, 0), (values[:1], None)):
+        with pytest.raises(ValueError, match="must"):
+            cf.autocorrelation(bad, lags)
+
+
+def test_principal_components_diagonalise_the_covariance():
+    states = random_walk(3, 40, 7)
+    ys = {"a": jnp.asarray(states[:, :3]), "b": jnp.asarray(states[:, 3:].reshape(40, 2, 2))}
+    found = cf.principal_components(ys, k=7)
+    np.testing.assert_allclose(found.scores @ found.directions + found.mean, states, atol=1e-12)
+    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(7), atol=1e-12)
+    eigenvalues = np.linalg.eigvalsh(np.cov(states.T))[::-1]
+    np.testing.assert_allclose(found.explained, eigenvalues / eigenvalues.sum(), atol=1e-12)
+    assert (np.take_along_axis(found.directions, np.abs(found.directions).argmax(1)[:, None], 1) > 0).all()
+    with pytest.raises(ValueError, match="`k` must not exceed"):
+        cf.principal_components(ys, k=8)
+    with pytest.raises(ValueError, match="`ys` must vary"):
+        cf.principal_components(np.ones((5, 3)))
+
+
+@pytest.mark.parametrize("t1", [20.0, -20.0])
+def test_integration_saves_what_is_observed_in_place_of_the_states(t1: float):
+    flow, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([1.0, 0.0])
+    ts = np.linspace(0, t1, 11)
+    states = cf.integrate(flow, w0, t1, ts=ts)
+    observed = cf.integrate(
+        flow,
+        w0,
+        t1,
+        ts=ts,
+        observe=lambda t, w, args: {"loss": flow.loss(w), "time": t, "scaled": args * w},
+        args=3.0,
+    )
+    np.testing.assert_allclose(observed.ys["loss"], states.loss(), rtol=1e-12)
+    np.testing.assert_allclose(observed.ys["time"], ts, atol=1e-12)
+    np.testing.assert_allclose(observed.ys["scaled"], 3 * states.ys, rtol=1e-12)
+    np.testing.assert_array_equal(observed.last_state, states.last_state)
+    np.testing.assert_array_equal(states.last_state, states.final)
+    with pytest.raises(ValueError, match="must have a method `loss`"):
+        observed.loss()
+    with pytest.raises(
+        ValueError, match="`observe` and a `stop` function must be used with one initial condition"
+    ):
+        cf.integrate(flow, w0[None], t1, batch=True, observe=lambda t, w, args: w)
