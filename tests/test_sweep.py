@@ -1,5 +1,6 @@
 """Sweeps: every cell is what the function says, what is on disk is whole, and what changed is refused."""
 
+import errno
 import functools
 import importlib.util
 import sys
@@ -17,6 +18,7 @@ import xarray as xr
 import zarr
 
 import curlflow as cf
+from curlflow import cli
 from curlflow.sweeps import store as sweep_store
 from curlflow.sweeps.recipe import read_recipe
 
@@ -515,7 +517,7 @@ def test_only_a_sweep_opens_as_one(tmp_path: Path):
         cf.open_sweep(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------- recipes
+# ---------------------------------------------------------------------------------- recipes, command line
 
 RECIPE = """
 function = "study.py:cell"
@@ -600,3 +602,58 @@ def test_fixed_arguments_of_a_recipe_are_a_table(recipe: Path):
 def test_a_recipe_that_cannot_be_read_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"must be a file that can be read, but .*none.toml: No such file"):
         read_recipe(tmp_path / "none.toml")
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any) -> Any:
+    """Run `curlflow sweep …`: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["curlflow", "sweep", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0, *capsys.readouterr()
+
+
+def test_the_command_computes_a_recipe_and_resumes_it(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, out, err = command_line(monkeypatch, capsys, recipe, "--quiet")
+    assert (code, err) == (0, "")
+    assert "completed" in out
+    assert "24" in out
+    results = cf.open_sweep(recipe.parent / "store.zarr").load()
+    assert results["value"].sel(c=10.0, alpha=1.0, rule="curl", seed=1) == 26.0
+    code, _, err = command_line(monkeypatch, capsys, recipe)
+    assert code == 0
+    assert "100%" in err
+    assert len(cf.open_sweep(recipe.parent / "store.zarr").attrs["runs"]) == 1
+    recipe.write_text(RECIPE.replace("gain = 2.0", "gain = 3.0"))
+    code, out, err = command_line(monkeypatch, capsys, recipe)
+    assert (code, out) == (2, "")
+    assert err.startswith("curlflow: `store` must have been begun by the same sweep")
+    assert "the argument `gain` of `cell`" in err
+
+
+def test_the_command_says_that_the_disk_is_full(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def replace(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        code, out, err = command_line(patch, capsys, recipe, "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith("curlflow: No space left on device: ")
+    assert "What was finished before is whole; see to the disk and run the same sweep again" in err
+
+
+@pytest.mark.slow
+def test_the_command_computes_on_workers(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, _, _ = command_line(monkeypatch, capsys, recipe, "--quiet", "--workers", 2)
+    assert code == 0
+    there = cf.open_sweep(recipe.parent / "store.zarr").load()
+    assert "on 2 workers" in there.attrs["runs"][0]
+    recipe.write_text(RECIPE.replace("store.zarr", "here.zarr"))
+    command_line(monkeypatch, capsys, recipe, "--quiet")
+    assert same_results(there, cf.open_sweep(recipe.parent / "here.zarr"))

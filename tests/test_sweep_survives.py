@@ -143,6 +143,8 @@ def test_killed_before_any_file_is_in_place(tmp_path: Path, monkeypatch: pytest.
         renames.clear()
         with pytest.raises(Killed):
             sweep(f"{last}.zarr")
+        if (tmp_path / f"{last}.zarr" / "ending" / "zarr.json").exists():
+            assert cf.open_sweep(tmp_path / f"{last}.zarr").attrs["pending"] in (2, 4)
         renames.clear()
         killed, last = last, -1
         assert same_results(sweep(f"{killed}.zarr"), undisturbed)

@@ -66,7 +66,10 @@ def open_sweep(store: str | Path) -> xr.Dataset:
     path = Path(store)
     if not (path / "ending" / "zarr.json").is_file():
         raise ValueError(f"`store` must be the folder of a sweep, but {path} is none.")
-    results = xr.open_zarr(path, chunks=None, consolidated=False)
+    with warnings.catch_warnings():
+        # Zarr warns of an array whose process was killed before it could describe it.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        results = xr.open_zarr(path, chunks=None, consolidated=False)
     # Zarr's texts, where they are looked at or selected by, as NumPy's usual ones.
     for name in ("ending", *results.coords):
         if results[name].dtype.kind == "T":
@@ -90,7 +93,7 @@ class Store:
             coordinate = self._array(name, values.shape, values.shape, dtype, fill, (name,))
             if not np.array_equal(coordinate[...], values):  # new
                 coordinate[:] = values
-        for name, (dtype, fill) in BOOKKEEPING.items():
+        for name, (dtype, fill) in reversed(BOOKKEEPING.items()):  # `ending` last, by which a store is known
             self._array(name, grid.shape, grid.call_shape, dtype, fill, tuple(grid.axes))
         self.arrays |= dict(self.group.arrays())
 
@@ -180,8 +183,7 @@ def opened(path: Path, grid: Grid, identity: dict[str, str], attributes: dict[st
         )
     with _locked(path):
         with _failure_in_words(path):
-            for torn in path.rglob("*.partial"):  # left by a kill in the middle of writing a file
-                torn.unlink()
+            _clear_torn_files(path)
             if not (path / "zarr.json").is_file():
                 zarr.create_group(path, attributes={**attributes, "runs": []})
             notes = zarr.open_group(path, mode="r+").attrs
@@ -193,6 +195,15 @@ def opened(path: Path, grid: Grid, identity: dict[str, str], attributes: dict[st
                 notes["fingerprint"] = json.dumps(identity, ensure_ascii=False)
             store = Store(path, grid)
         yield store
+
+
+def _clear_torn_files(path: Path) -> None:
+    """Remove what a kill in the middle of writing leaves: a file under a passing name, a folder without any other."""
+    for torn in path.rglob("*.partial"):
+        torn.unlink()
+    for folder in path.iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _is_ours(path: Path) -> bool:
