@@ -1,0 +1,178 @@
+"""What the paper's simulations of linear networks share: their sizes, draws and rules, and the diagram of errors.
+
+Students and teachers are uniform on ±1/√fan-in; inputs are N(0, I/2), 250 to learn from and 100 to test on; the first ⌊α n⌋
+units are flipped; both layers keep their norms; an epoch takes 0.1 units of time.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+
+import curlflow as cf
+from curlflow.plot import style
+
+EPOCH = 0.1
+INPUT_DEVIATION = 0.5**0.5
+TRAINING_SAMPLES, TEST_SAMPLES = 250, 100
+# A run has learned when its loss is below this. The integrator's own errors are a hundred times smaller.
+LEARNED = 1e-13
+SMALLEST_SHOWN = 1e-10
+
+
+class Network(NamedTuple):
+    """A student on its way to a teacher: the norm-constrained flow, both weights, and the covariance of the test inputs."""
+
+    flow: cf.NormConstrained
+    student: cf.Weights
+    teacher: cf.Weights
+    test_covariance: Float[Array, "inputs inputs"]
+
+    def test_error(self, y: Any) -> float:
+        """½ mean (ŷ − y)² over the test inputs, of weights or of their Gram matrices."""
+        E = self.flow.flow.S - y.end_to_end  # pyright: ignore[reportFunctionMemberAccess]
+        return float(jnp.trace(E @ self.test_covariance @ E.T)) / 2
+
+
+def sizes(c: float, total: int) -> tuple[int, int]:
+    """Hidden units N and inputs M, about `total` together, with M/N = c."""
+    return int(total / (1 + c)), int(total / (1 + 1 / c))
+
+
+def draw_network(
+    c: float, seed: int, total: int, *, alpha_h: float = 0.0, alpha_r: float = 0.0, unit_norms: bool = False
+) -> Network:
+    """A network of the paper. With `unit_norms` the teacher's layers have the norms √N and 1."""
+    (N, M), keys = sizes(c, total), jax.random.split(jax.random.key(seed), 4)
+    teacher, student = (cf.ensembles.uniform_weights(key, N=N, M=M) for key in keys[:2])
+    if unit_norms:
+        norm1, norm2 = jnp.linalg.norm(teacher.W1), jnp.linalg.norm(teacher.W2)
+        teacher = cf.Weights(teacher.W1 * N**0.5 / norm1, teacher.W2 / norm2)
+    C, test_covariance = (
+        cf.ensembles.sample_covariance(key, M=M, samples=samples, standard_deviation=INPUT_DEVIATION)
+        for key, samples in zip(keys[2:], (TRAINING_SAMPLES, TEST_SAMPLES), strict=True)
+    )
+    d1 = cf.ensembles.sign_pattern(M, fraction=alpha_h)
+    d2 = cf.ensembles.sign_pattern(N, fraction=alpha_r)
+    flow = cf.NormConstrained(cf.CurlFlow(teacher.end_to_end, d1, d2, C))
+    return Network(flow, student, teacher, test_covariance)
+
+
+def smallest_variables(flow: cf.NormConstrained, W: cf.Weights) -> tuple[Any, Any]:
+    """The same flow and state, in Gram variables if these are fewer than the weights."""
+    gram = cf.GramFlow.from_flow(flow)
+    reduced = gram.reduce(W)
+    numbers = [sum(leaf.size for leaf in jax.tree.leaves(y)) for y in (reduced, W)]
+    return (gram, reduced) if numbers[0] < numbers[1] else (flow, W)
+
+
+# A function of the module with the flow as its argument, so that networks of one size share one compilation.
+
+
+def move(t: Any, y: Any, flow: Any) -> Any:
+    """The flow's velocity."""
+    return flow(t, y)
+
+
+def has_learned(t: Any, y: Any, flow: Any) -> Any:
+    """Whether the loss is below what counts as learned."""
+    return _loss(flow, y) < LEARNED
+
+
+def _loss(flow: Any, y: Any) -> Any:
+    return flow.loss(y)
+
+
+def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[str, Any]:
+    """One cell: a random student follows the flow until it has learned, or for the time T."""
+    network = draw_network(c, seed, total, alpha_h=alpha_h)
+    flow, y = smallest_variables(network.flow, network.student)
+    run = cf.integrate(move, y, T, args=flow, ts=[T], rtol=1e-6, atol=1e-10, stop=has_learned)
+    return {
+        "test_error": network.test_error(run.final),
+        "train_error": float(flow.loss(run.final)),
+        "steps": run.stats["steps"],
+        "outcome": run.outcome,
+    }
+
+
+def draw_error_diagram(error: xr.DataArray, layer: str, ax: Axes) -> QuadMesh:
+    """An error over (c, fraction), its decadic logarithm as colour, with the boundary of stability of wide networks."""
+    fraction = next(name for name in error.dims if name != "c")
+    shown = np.log10(np.maximum(error.transpose(fraction, "c").values, SMALLEST_SHOWN))
+    mesh = ax.pcolormesh(
+        error["c"],
+        error[fraction],
+        shown,
+        cmap="viridis",
+        vmin=np.log10(SMALLEST_SHOWN),
+        vmax=0,
+        rasterized=True,
+    )
+    alpha = np.linspace(1e-3, 1.0 if layer == "hidden" else 0.499, 400)
+    boundary = cf.stability_boundary(**{"alpha_h" if layer == "hidden" else "alpha_r": alpha})
+    ax.plot(boundary, alpha, color="white", linewidth=2.4)
+    ax.plot(boundary, alpha, color=style.BLACK, linewidth=1.2)
+    symbol, name = (r"\alpha_h", "inputs") if layer == "hidden" else (r"\alpha_r", "hidden units")
+    ax.set(
+        xlim=_edges(error["c"]),
+        ylim=(0, 1),
+        xlabel="compression ratio $c = M/N$",
+        ylabel=f"fraction ${symbol}$ of {name} flipped",
+    )
+    return mesh
+
+
+def _edges(c: xr.DataArray) -> tuple[float, float]:
+    return float(c.min()), float(c.max())
+
+
+def measure_orbit(descent: cf.DescentMap, start: cf.Weights, epochs: int) -> xr.Dataset:
+    """One run: its loss, and some weights, their autocorrelation and the principal components over the last tenth of it."""
+    window = epochs // 10
+    wait = cf.iterate(descent, start, epochs - window, every=epochs // 500)
+    last = cf.iterate(descent, wait.final, window, n0=epochs - window, every=max(window // 2000, 1))
+    weights = np.asarray(last.ys.W1).reshape(len(last.ts), -1)
+    components = cf.principal_components(last.ys, 2)
+    correlation = cf.autocorrelation(weights, lags=len(weights) // 2).mean(axis=1)
+    return xr.Dataset(
+        {
+            "loss": ("epoch", np.concatenate([wait.loss(), last.loss()[1:]])),
+            "weight": (("late_epoch", "which"), weights[:, :: weights.shape[1] // 6]),
+            "autocorrelation": ("lag", correlation),
+            "component": (("late_epoch", "axis"), components.scores),
+            "variance_share": ("axis", components.explained),
+        },
+        coords={
+            "epoch": np.concatenate([wait.ts, last.ts[1:]]),
+            "late_epoch": last.ts,
+            "lag": np.arange(len(correlation)) * float(last.ts[1] - last.ts[0]),
+        },
+    )
+
+
+def draw_orbit_figure(results: xr.Dataset, path: Path) -> None:
+    """Loss, some weights, their autocorrelation, and the first two principal components."""
+    with cf.paper_style(columns=2, aspect=0.62):
+        figure, axes = plt.subplots(2, 2)
+        (loss, weights), (correlation, plane) = axes
+        loss.semilogy(results["epoch"], results["loss"], linewidth=0.8)
+        loss.set(xlabel="epoch", ylabel="loss")
+        weights.plot(results["late_epoch"], results["weight"], linewidth=0.8)
+        weights.set(xlabel="epoch", ylabel="weights of the first layer")
+        correlation.plot(results["lag"], results["autocorrelation"])
+        correlation.axhline(0, color=style.BLACK, linewidth=0.6, linestyle="dotted")
+        correlation.set(xlabel="lag, epochs", ylabel="autocorrelation, mean over weights")
+        plane.plot(*results["component"].values.T, linewidth=0.6)
+        shares = 100 * results["variance_share"].values
+        plane.set(
+            xlabel=f"first principal component ({shares[0]:.0f} %)", ylabel=f"second ({shares[1]:.0f} %)"
+        )
+        cf.save_figure(figure, path)
