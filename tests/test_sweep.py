@@ -475,6 +475,20 @@ def test_a_user_can_vouch_for_a_change(sweep: Any, tmp_path: Path):
         sweep(lambda c, rule, seed: {"value": c})
 
 
+def test_cells_marked_as_pending_are_computed_again_with_their_batch(sweep: Any, tmp_path: Path):
+    def cells(c: float, rule: str, seed: Any) -> dict[str, Any]:
+        note(tmp_path / "calls", c, rule)
+        return {"value": c + seed}
+
+    first = sweep(cells, batch="seed").load()
+    endings = zarr.open_group(tmp_path / "store.zarr")["ending"]
+    endings[1, 0, 1] = "pending"
+    assert cf.open_sweep(tmp_path / "store.zarr").attrs["pending"] == 1
+    (tmp_path / "calls").unlink()
+    assert same_results(sweep(cells, batch="seed"), first)
+    assert (tmp_path / "calls").read_text() == "(1.0, 'curl')\n"
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

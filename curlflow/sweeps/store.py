@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.errors import ZarrUserWarning
 
 from curlflow.sweeps.answer import Answer
 from curlflow.sweeps.grid import Call, Grid
@@ -68,7 +69,7 @@ def open_sweep(store: str | Path) -> xr.Dataset:
         raise ValueError(f"`store` must be the folder of a sweep, but {path} is none.")
     with warnings.catch_warnings():
         # Zarr warns of an array whose process was killed before it could describe it.
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        warnings.simplefilter("ignore", ZarrUserWarning)
         results = xr.open_zarr(path, chunks=None, consolidated=False)
     # Zarr's texts, where they are looked at or selected by, as NumPy's usual ones.
     for name in ("ending", *results.coords):
