@@ -46,7 +46,10 @@ from curlflow.linearize import jacobian_operator as jacobian_operator
 from curlflow.linearize import spectrum as spectrum
 from curlflow.lyapunov import LyapunovEnsemble as LyapunovEnsemble
 from curlflow.lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from curlflow.lyapunov import NetworkSpectrum as NetworkSpectrum
 from curlflow.lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from curlflow.lyapunov import network_spectrum as network_spectrum
+from curlflow.lyapunov import unit_exponents as unit_exponents
 from curlflow.observables import Drift as Drift
 from curlflow.observables import FirstPassage as FirstPassage
 from curlflow.observables import OrderParameter as OrderParameter

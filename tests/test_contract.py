@@ -58,9 +58,32 @@ CIRCUIT = cf.CircuitWeights(
 )
 WEIGHTS = cf.Weights(normal(2, STATES, N, M), normal(3, STATES, P, N))
 
+
+def minibatch_descent(scale: float) -> cf.MinibatchDescent:
+    X = scale * normal(13, 6, M)
+    return cf.MinibatchDescent(
+        X, X @ normal(1, P, M).T, D1, D2, learning_rate=0.1, batch=2, key=jax.random.key(14)
+    )
+
+
+GRAM = cf.GramFlow.from_flow(curl_flow(1.0))
+
 SUBJECTS: dict[str, Subject] = {
     "curl": Subject(lambda scale: (curl_flow(scale), None), WEIGHTS),
     "curl-covariance": Subject(lambda scale: (curl_flow(scale, covariance(scale)), None), WEIGHTS),
+    "gram": Subject(
+        lambda scale: (cf.GramFlow.from_flow(curl_flow(scale, covariance(scale))), None),
+        jax.vmap(GRAM.reduce)(WEIGHTS),
+    ),
+    "gram-norm-constrained": Subject(
+        lambda scale: (cf.GramFlow.from_flow(cf.NormConstrained(curl_flow(scale))), None),
+        jax.vmap(GRAM.reduce)(WEIGHTS),
+    ),
+    "descent": Subject(lambda scale: (cf.DescentMap(curl_flow(scale), 0.1), None), WEIGHTS),
+    "descent-renormalised": Subject(
+        lambda scale: (cf.DescentMap(curl_flow(scale), 0.1 * scale, renormalise=True), None), WEIGHTS
+    ),
+    "minibatch-descent": Subject(lambda scale: (minibatch_descent(scale), None), WEIGHTS),
     "norm-constrained": Subject(lambda scale: (cf.NormConstrained(curl_flow(scale)), None), WEIGHTS),
     "signed": Subject(
         lambda scale: (

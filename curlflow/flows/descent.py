@@ -183,7 +183,8 @@ class MinibatchDescent(eqx.Module):
 
     def step(self, n: Any, y: Weights, args: Any = None) -> Weights:
         """The weights after epoch number n from the weights y."""
-        order = jax.random.permutation(jax.random.fold_in(self.key, n), len(self.X))
+        epoch = jnp.asarray(n).astype(jnp.uint32)
+        order = jax.random.permutation(jax.random.fold_in(self.key, epoch), len(self.X))
         batches = order.reshape(-1, self.batch)
         return jax.lax.scan(lambda y, members: (self._descend(y, members), None), y, batches)[0]
 
