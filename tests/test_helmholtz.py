@@ -175,8 +175,8 @@ def test_the_picture_has_the_velocity_and_its_two_parts():
     panels = cf.plot_helmholtz(split)
     titles = [ax.get_title(loc="left") for ax in panels.axes]
     assert titles[0] == "a  velocity"
-    assert titles[1].startswith(f"b  gradient part, {100 * split.gradient_share:.0f} % (")
-    assert titles[2] == f"c  rotational part, {100 * split.rotational_share:.0f} %"
+    assert titles[1].startswith(f"b  gradient, {100 * split.gradient_share:.0f} % (")
+    assert titles[2] == f"c  rotational, {100 * split.rotational_share:.0f} %"
     assert all(ax.get_xlim() == (-2, 2) and ax.get_ylim() == (-2, 1) for ax in panels.axes)
     assert None not in panels.streamlines
     for levels, values in zip(panels.levels, (split.potential, split.stream_function), strict=True):

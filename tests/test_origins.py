@@ -4,6 +4,8 @@ Each is tested on random instances by a search that tries to break it, and where
 has a slip, on the instance that shows it.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -328,3 +330,29 @@ def test_untied_the_circuit_has_no_constant_metric(seed: int):
     found = constant(cf.is_gradient(flow, W))
     assert (found.kind, found.rank) == ("none", 2)  # the difference of the two inhibitory layers stands still
     assert found.residual > 1e-4
+
+
+# ------------------------------------------------------------------------------------- a user's own rules
+
+
+def test_the_rules_of_the_documentation_come_back_with_the_right_answers():
+    """Run from the page itself: a natural gradient, a curl descent, and an excitatory–inhibitory Hebbian rule."""
+    page = (Path(__file__).parent.parent / "docs" / "origins.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^```\{code-cell\}\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(cells[:3]), "origins.md", "exec"), names)
+    rules = cells[1]
+    assert sum(bool(line.strip()) for line in rules.splitlines()) <= 10
+
+    natural = constant(cf.is_gradient(names["natural"], names["points"][3]))
+    assert (natural.kind, natural.dimension) == ("positive", 1)
+    assert natural.G is not None
+    np.testing.assert_allclose(natural.G, names["fisher"] / 2, atol=1e-9)
+
+    curl = constant(cf.is_gradient(names["curl_descent"], names["points"][3]))
+    assert (curl.kind, curl.dimension) == ("indefinite", 1)
+    np.testing.assert_allclose(curl.G, np.diag(names["signs"]), atol=1e-9)
+
+    hebbian = constant(cf.is_gradient(names["hebbian"], names["points"][9]))
+    assert (hebbian.kind, hebbian.G) == ("none", None)
+    assert hebbian.residual > 0.05

@@ -59,7 +59,7 @@ def plot_helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | None = None)
     >>> import curlflow as cf
     >>> split = cf.helmholtz_split(cf.toy_flow(flip="readout"), (-2.5, 2.5), (-2.5, 2.5), resolution=41)
     >>> [ax.get_title(loc="left") for ax in cf.plot_helmholtz(split).axes]
-    ['a  velocity', 'b  gradient part, 61 % (59 % harmonic)', 'c  rotational part, 39 %']
+    ['a  velocity', 'b  gradient, 61 % (harmonic: 59 %)', 'c  rotational, 39 %']
     """
     if axes is None:
         with style.paper_style(columns=2, aspect=0.4):
@@ -68,8 +68,8 @@ def plot_helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | None = None)
         raise ValueError(f"`axes` must be three axes, but are {len(axes)}.")
     titles = (
         "a  velocity",
-        f"b  gradient part, {_percent(split.gradient_share)} ({_percent(split.harmonic_share)} harmonic)",
-        f"c  rotational part, {_percent(split.rotational_share)}",
+        f"b  gradient, {_percent(split.gradient_share)} (harmonic: {_percent(split.harmonic_share)})",
+        f"c  rotational, {_percent(split.rotational_share)}",
     )
     parts = (split.velocity, split.gradient, split.rotational)
     largest = np.abs(split.velocity).max()
