@@ -117,8 +117,7 @@ def draw_inset(results: xr.Dataset, out: Path) -> None:
 def _draw_error_figure(results: xr.Dataset, path: Path, scale: str) -> None:
     with cf.paper_style(aspect=0.8):
         figure, ax = plt.subplots()
-        mesh = draw_error_diagram(results["test_error"].median("seed"), "hidden", ax)
-        ax.set_xscale(scale)
+        mesh = draw_error_diagram(results["test_error"].median("seed"), "hidden", scale, ax)
         figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="min")
         cf.save_figure(figure, path)
 
@@ -202,7 +201,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
     del store, client  # one run
     total, epochs = (60, 10_000) if quick else (220, 100_000)
     descent, start = descent_from_teacher(0.8, 0.6, 0, total)
-    return measure_orbit(descent, start, epochs)
+    return measure_orbit(descent, start, epochs, window=(epochs - epochs // 10, epochs))
 
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:

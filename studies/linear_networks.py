@@ -4,6 +4,7 @@ Students and teachers are uniform on ±1/√fan-in; inputs are N(0, I/2), 250 to
 units are flipped; both layers keep their norms; an epoch takes 0.1 units of time.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,18 +104,16 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     }
 
 
-def draw_error_diagram(error: xr.DataArray, layer: str, ax: Axes) -> QuadMesh:
+def draw_error_diagram(error: xr.DataArray, layer: str, scale: str, ax: Axes) -> QuadMesh:
     """An error over (c, fraction), its decadic logarithm as colour, with the boundary of stability of wide networks."""
     fraction = next(name for name in error.dims if name != "c")
     shown = np.log10(np.maximum(error.transpose(fraction, "c").values, SMALLEST_SHOWN))
+    c_edges, fraction_edges = (
+        _cell_edges(error["c"].values, scale),
+        _cell_edges(error[fraction].values, "linear"),
+    )
     mesh = ax.pcolormesh(
-        error["c"],
-        error[fraction],
-        shown,
-        cmap="viridis",
-        vmin=np.log10(SMALLEST_SHOWN),
-        vmax=0,
-        rasterized=True,
+        c_edges, fraction_edges, shown, cmap="viridis", vmin=np.log10(SMALLEST_SHOWN), vmax=0, rasterized=True
     )
     alpha = np.linspace(1e-3, 1.0 if layer == "hidden" else 0.499, 400)
     boundary = cf.stability_boundary(**{"alpha_h" if layer == "hidden" else "alpha_r": alpha})
@@ -122,7 +121,8 @@ def draw_error_diagram(error: xr.DataArray, layer: str, ax: Axes) -> QuadMesh:
     ax.plot(boundary, alpha, color=style.BLACK, linewidth=1.2)
     symbol, name = (r"\alpha_h", "inputs") if layer == "hidden" else (r"\alpha_r", "hidden units")
     ax.set(
-        xlim=_edges(error["c"]),
+        xscale=scale,
+        xlim=c_edges[[0, -1]],
         ylim=(0, 1),
         xlabel="compression ratio $c = M/N$",
         ylabel=f"fraction ${symbol}$ of {name} flipped",
@@ -130,30 +130,39 @@ def draw_error_diagram(error: xr.DataArray, layer: str, ax: Axes) -> QuadMesh:
     return mesh
 
 
-def _edges(c: xr.DataArray) -> tuple[float, float]:
-    return float(c.min()), float(c.max())
+def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:
+    """The edges half-way between neighbouring values, on a linear or a logarithmic scale."""
+    x = np.log(centres) if scale == "log" else centres
+    middles = (x[1:] + x[:-1]) / 2
+    edges = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
+    return np.exp(edges) if scale == "log" else edges
 
 
-def measure_orbit(descent: cf.DescentMap, start: cf.Weights, epochs: int) -> xr.Dataset:
-    """One run: its loss, and some weights, their autocorrelation and the principal components over the last tenth of it."""
-    window = epochs // 10
-    wait = cf.iterate(descent, start, epochs - window, every=epochs // 500)
-    last = cf.iterate(descent, wait.final, window, n0=epochs - window, every=max(window // 2000, 1))
-    weights = np.asarray(last.ys.W1).reshape(len(last.ts), -1)
-    components = cf.principal_components(last.ys, 2)
+def measure_orbit(
+    descent: cf.DescentMap, start: cf.Weights, epochs: int, window: tuple[int, int]
+) -> xr.Dataset:
+    """One run: its loss, and some weights, their autocorrelation and the principal components within a window of epochs."""
+    stops, runs, y = [0, *window, epochs], [], start
+    for begin, end in pairwise(stops):
+        if begin < end:
+            runs.append(cf.iterate(descent, y, end - begin, n0=begin, every=max((end - begin) // 2000, 1)))
+            y = runs[-1].final
+    inside = next(run for run in runs if run.ts[0] == window[0])
+    weights = np.asarray(inside.ys.W1).reshape(len(inside.ts), -1)
+    components = cf.principal_components(inside.ys, 2)
     correlation = cf.autocorrelation(weights, lags=len(weights) // 2).mean(axis=1)
     return xr.Dataset(
         {
-            "loss": ("epoch", np.concatenate([wait.loss(), last.loss()[1:]])),
-            "weight": (("late_epoch", "which"), weights[:, :: weights.shape[1] // 6]),
+            "loss": ("epoch", np.concatenate([run.loss()[:-1] for run in runs] + [runs[-1].loss()[-1:]])),
+            "weight": (("window_epoch", "which"), weights[:, :: weights.shape[1] // 6]),
             "autocorrelation": ("lag", correlation),
-            "component": (("late_epoch", "axis"), components.scores),
+            "component": (("window_epoch", "axis"), components.scores),
             "variance_share": ("axis", components.explained),
         },
         coords={
-            "epoch": np.concatenate([wait.ts, last.ts[1:]]),
-            "late_epoch": last.ts,
-            "lag": np.arange(len(correlation)) * float(last.ts[1] - last.ts[0]),
+            "epoch": np.concatenate([run.ts[:-1] for run in runs] + [runs[-1].ts[-1:]]),
+            "window_epoch": inside.ts,
+            "lag": np.arange(len(correlation)) * float(inside.ts[1] - inside.ts[0]),
         },
     )
 
@@ -165,7 +174,7 @@ def draw_orbit_figure(results: xr.Dataset, path: Path) -> None:
         (loss, weights), (correlation, plane) = axes
         loss.semilogy(results["epoch"], results["loss"], linewidth=0.8)
         loss.set(xlabel="epoch", ylabel="loss")
-        weights.plot(results["late_epoch"], results["weight"], linewidth=0.8)
+        weights.plot(results["window_epoch"], results["weight"], linewidth=0.8)
         weights.set(xlabel="epoch", ylabel="weights of the first layer")
         correlation.plot(results["lag"], results["autocorrelation"])
         correlation.axhline(0, color=style.BLACK, linewidth=0.6, linestyle="dotted")
