@@ -59,6 +59,17 @@ def test_with_full_rank_there_are_only_more_zeros(seed: int):
     np.testing.assert_array_equal(wider.exponents[-2:], predicted.exponents[-2:])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2])
+def test_with_fewer_units_than_the_gram_matrix_has_rows_its_other_directions_are_no_exponents(seed: int):
+    full, W = setting(N=2, M=3, seed=seed)
+    computed, reduced, predicted = both(full, W)
+    assert predicted.ranks[0] <= 2
+    assert len(computed) == len(predicted.exponents) == 8
+    assert len(reduced.exponents) == 10
+    np.testing.assert_allclose(predicted.exponents, computed, atol=4e-3)
+
+
 def test_unit_exponents_of_a_constant_matrix_are_the_real_parts_of_its_eigenvalues():
     # At E = S, W2 W1 = 0 with both layers zero nothing moves, and B is constant: its eigenvalues are ±|S| and zeros.
     flow = cf.GramFlow([3.0, 4.0, 0.0], [1, 1, 1], [1.0])
@@ -71,10 +82,8 @@ def test_wrong_arguments_are_refused():
     full, W = setting(N=4, M=2, seed=0)
     flow = cf.GramFlow.from_flow(full)
     spectrum = cf.lyapunov_spectrum(flow, flow.reduce(W), T=20.0)
-    with pytest.raises(
-        ValueError, match="`widths` must give each of the 1 groups at least as many hidden units"
-    ):
-        cf.network_spectrum(spectrum, widths=[1])
+    with pytest.raises(ValueError, match="must give each of the 1 groups at least one hidden unit"):
+        cf.network_spectrum(spectrum, widths=[4, 4])
     with pytest.raises(ValueError, match="`spectrum` must be that of a GramFlow"):
         cf.network_spectrum(cf.lyapunov_spectrum(cf.toy_flow(), np.array([1.0, 0.5]), T=5.0))
     with pytest.raises(ValueError, match="must have all 6 exponents"):

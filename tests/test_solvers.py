@@ -11,7 +11,8 @@ import pytest
 from jaxtyping import Array
 from scipy.linalg import expm
 
-from curlflow.solvers import Dopri8, Tsit5
+import curlflow as cf
+from curlflow.solvers import Dopri8, RungeKuttaChebyshev, Tsit5
 
 PAIRS = {"tsit5": (Tsit5(), diffrax.Tsit5(), 5), "dopri8": (Dopri8(), diffrax.Dopri8(), 8)}
 each_solver = pytest.mark.parametrize("name", PAIRS)
@@ -138,3 +139,49 @@ def test_gradients_go_through_an_unrolled_solver():
         ).ys[0]
 
     assert float(jax.grad(end)(jnp.asarray(0.7))) == pytest.approx(-np.exp(-0.7), rel=1e-8)
+
+
+@pytest.mark.parametrize("stages", [2, 5, 10])
+def test_runge_kutta_chebyshev_has_order_two(stages: int):
+    def swing(t, y, args):
+        return jnp.stack([y[1] + jnp.sin(t), -y[0]])
+
+    def error(steps: int) -> float:
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(swing), RungeKuttaChebyshev(stages), 0.0, 2.0, 2.0 / steps, jnp.array([1.0, 0.0])
+        )
+        # y'' + y = cos t from y = 1, y' = 0: y = cos t + (t/2) sin t; and y' − sin t.
+        exact = np.array([np.cos(2.0) + np.sin(2.0), np.cos(2.0) - 1.5 * np.sin(2.0)])
+        return float(np.linalg.norm(np.asarray(solution.ys[0]) - exact))
+
+    assert 3.8 < error(400) / error(800) < 4.2
+
+
+@pytest.mark.parametrize("stages", [5, 10])
+def test_runge_kutta_chebyshev_is_stable_far_down_the_real_axis(stages: int):
+    def end(reach: float) -> float:
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, args: -reach * (stages**2 - 1) * y),
+            RungeKuttaChebyshev(stages), 0.0, 40.0, 1.0, jnp.array(1.0),
+        )  # fmt: skip
+        return abs(float(solution.ys[0]))
+
+    assert end(0.64) < 0.2
+    assert end(0.75) > 1e3
+
+
+def test_runge_kutta_chebyshev_takes_long_steps_in_steep_valleys_and_interpolates():
+    def valley(t, y, args):
+        return jnp.stack([-1000.0 * (y[0] - jnp.cos(t)), -y[1]])
+
+    ts, start = np.linspace(0, 10, 11), jnp.array([1.0, 1.0])
+    run = cf.integrate(valley, start, 10.0, ts=ts, rtol=1e-4, atol=1e-6, solver=RungeKuttaChebyshev(20))
+    explicit = cf.integrate(valley, start, 10.0, ts=ts, rtol=1e-4, atol=1e-6, solver="tsit5")
+    np.testing.assert_allclose(run.ys[:, 1], np.exp(-ts), atol=1e-3)
+    np.testing.assert_allclose(run.ys[:, 0], np.cos(ts), atol=2e-3)
+    assert 20 * run.stats["steps"] < 0.5 * 6 * explicit.stats["steps"]
+
+
+def test_runge_kutta_chebyshev_needs_two_stages():
+    with pytest.raises(ValueError, match="`stages` must be at least 2, but is 1"):
+        RungeKuttaChebyshev(1)

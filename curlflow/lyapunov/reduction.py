@@ -29,7 +29,7 @@ class NetworkSpectrum:
     units
         The exponents β of one hidden unit's weights in every group, descending, shape (groups, n), n = M + P.
     ranks
-        How many of them are not negative: the rank that the Gram matrix of the group keeps.
+        How many of them are zero, but at most as many as there are hidden units: the rank that the group's Gram matrix keeps.
     mismatch
         The largest distance between a sum βi + βj that must be among the exponents of the Gram variables and the exponent
         there that was taken for it; 0 if no rank is lost.
@@ -58,8 +58,8 @@ def network_spectrum(
     * with every βj, j > m, N − m times: hidden units decay at half the rate of their squares;
     * with m (m − 1)/2 + m (N − m) zeros, for the rotations of those hidden units that do not decay.
 
-    With full rank (m = n) that is N (M + P) − dim Γ zeros more. Where N < n the rank is m ≤ N, and the sums belong to
-    directions that no network of this width has, even where they are positive.
+    With full rank (m = n) that is N (M + P) − dim Γ zeros more. Where N < n the rank is m ≤ N, the other β may have any sign,
+    and their sums belong to directions that no network of this width has.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def network_spectrum(
     T
         Time over which to average the exponents β, onwards from the spectrum's final state; None means the spectrum's own.
     tolerance
-        How far below zero an exponent β must be to count as negative; None means the spectrum's largest resolution.
+        How far from zero an exponent β must be not to count as zero; None means the spectrum's largest resolution.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def network_spectrum(
     Raises
     ------
     ValueError
-        If the spectrum is not that of a `GramFlow`, has not all exponents, or a group has fewer hidden units than its rank.
+        If the spectrum is not that of a `GramFlow`, has not all exponents, or the widths do not fit the flow's groups.
 
     Examples
     --------
@@ -102,13 +102,14 @@ def network_spectrum(
     tolerance = _checks.non_negative_number("tolerance", tolerance)
     T = _checks.positive_number("T", spectrum.T if T is None else T)
     units = unit_exponents(flow, spectrum.final_state, T=T, dt=spectrum.dt)
-    ranks = tuple(int(np.sum(beta >= -tolerance)) for beta in units)
-    counts = _widths(flow, widths, ranks)
-    left, mismatch = _without(spectrum.exponents, _lost_sums(units, ranks))
+    counts = _widths(flow, widths)
+    lost = [_lost(beta, count, tolerance) for beta, count in zip(units, counts, strict=True)]
+    ranks = tuple(len(beta) - len(own) for beta, own in zip(units, lost, strict=True))
+    left, mismatch = _without(spectrum.exponents, np.concatenate([_pair_sums(own) for own in lost]))
     exponents = [left]
-    for beta, rank, count in zip(units, ranks, counts, strict=True):
+    for own, rank, count in zip(lost, ranks, counts, strict=True):
         exponents.append(np.zeros(rank * (rank - 1) // 2 + rank * (count - rank)))
-        exponents.append(np.repeat(beta[rank:], count - rank))
+        exponents.append(np.repeat(own, count - rank))
     return NetworkSpectrum(np.sort(np.concatenate(exponents))[::-1], units, ranks, mismatch)
 
 
@@ -173,26 +174,28 @@ def _unit_growth(
     return jax.lax.scan(interval, (y, start), length=count)[1]
 
 
-def _widths(flow: GramFlow, widths: Sequence[int] | None, ranks: tuple[int, ...]) -> list[int]:
+def _widths(flow: GramFlow, widths: Sequence[int] | None) -> list[int]:
     if widths is None and flow.d2 is None:
         raise ValueError("`widths` must be given for a flow without a width, but is None.")
     counted = [int((flow.d2 == sign).sum()) for sign in flow.signs] if widths is None else list(widths)
-    if len(counted) != len(ranks) or any(count < rank for count, rank in zip(counted, ranks, strict=False)):
+    if len(counted) != len(flow.signs) or min(counted) < 1:
         raise ValueError(
-            f"`widths` must give each of the {len(ranks)} groups at least as many hidden units as its rank {ranks}, "
-            f"but is {counted}."
+            f"`widths` must give each of the {len(flow.signs)} groups at least one hidden unit, but is {counted}."
         )
     return counted
 
 
-def _lost_sums(units: np.ndarray, ranks: tuple[int, ...]) -> np.ndarray:
-    """βi + βj for m < i ≤ j, of all groups."""
-    sums = []
-    for beta, rank in zip(units, ranks, strict=True):
-        lost = beta[rank:]
-        i, j = np.triu_indices(len(lost))
-        sums.append(lost[i] + lost[j])
-    return np.concatenate(sums)
+def _lost(beta: np.ndarray, width: int, tolerance: float) -> np.ndarray:
+    """The exponents of the directions that Γ does not keep: all but its zeros, at most as many as there are hidden units."""
+    rank = min(int(np.sum(np.abs(beta) <= tolerance)), width)
+    kept = np.argsort(np.abs(beta), kind="stable")[:rank]
+    return np.delete(beta, kept)
+
+
+def _pair_sums(beta: np.ndarray) -> np.ndarray:
+    """βi + βj for i ≤ j."""
+    i, j = np.triu_indices(len(beta))
+    return beta[i] + beta[j]
 
 
 def _without(exponents: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:

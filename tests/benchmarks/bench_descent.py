@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import curlflow as cf
+from curlflow.solvers import RungeKuttaChebyshev
 
 CELLS = {"stable": (0.1, 0.5), "boundary": (0.3, 0.4), "unstable": (0.4, 0.3), "far": (0.7, 0.6)}
 EPOCHS, TIMED_EPOCHS, BATCH, SAMPLES, RATE = 20_000, 40, 10, 250, 0.1
@@ -68,16 +69,18 @@ def test_numpy_minibatch_loop(benchmark, name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_gram_flow(benchmark, name):
+@pytest.mark.parametrize("solver", ["tsit5", "chebyshev"])
+def test_gram_flow(benchmark, name, solver):
     benchmark.group = f"{name} c, αh = {CELLS[name]}"
     *_, student, flow = cell(*CELLS[name])
     reduced = cf.GramFlow.from_flow(flow)
     start = reduced.reduce(student)
 
+    method, rtol = (RungeKuttaChebyshev(10), 1e-3) if solver == "chebyshev" else ("tsit5", 1e-6)
+
     def run():
-        return cf.integrate(
-            reduced, start, T, ts=[T], rtol=1e-6, atol=1e-9, solver="tsit5", stop=Solved(reduced)
-        )
+        stop = Solved(reduced)
+        return cf.integrate(reduced, start, T, ts=[T], rtol=rtol, atol=rtol / 1e3, solver=method, stop=stop)
 
     benchmark.extra_info["loss"] = float(reduced.loss(run().final))
     assert benchmark.pedantic(run, rounds=3).outcome.ok
