@@ -125,9 +125,9 @@ class GramFlow(eqx.Module):
     >>> import curlflow as cf, jax
     >>> full, student, _ = cf.ensembles.student_teacher(jax.random.key(0), N=1000, M=3, alpha_h=0.4)
     >>> flow = cf.GramFlow.from_flow(full)
-    >>> reduced = cf.integrate(flow, flow.reduce(student), 1.0)
-    >>> exact = cf.integrate(full, student, 1.0)
-    >>> bool(abs(reduced.loss()[-1] / exact.loss()[-1] - 1) < 1e-5)
+    >>> reduced = cf.integrate(flow, flow.reduce(student), 1e-3)
+    >>> exact = cf.integrate(full, student, 1e-3)
+    >>> bool(abs(reduced.loss()[-1] / exact.loss()[-1] - 1) < 1e-6)
     True
     """
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Float, PyTree
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._states import flatten_states
 
 
-def order_parameter(ys: PyTree[Array]) -> float:
+def order_parameter(ys: PyTree) -> float:
     r"""The paper's order parameter q of recorded states: fluctuations in time against the spread among weights.
 
     .. math::  q = \frac{\mathbb{E}\left[\langle (w - \langle w \rangle)^2 \rangle\right]}{\mathbb{V}[\langle w \rangle]}
@@ -111,7 +112,7 @@ class PrincipalComponents:
     explained: Float[np.ndarray, " k"]
 
 
-def principal_components(ys: PyTree[Array], k: int = 2) -> PrincipalComponents:
+def principal_components(ys: PyTree, k: int = 2) -> PrincipalComponents:
     """The first k principal components of recorded states.
 
     Parameters
