@@ -3,10 +3,13 @@
 Diffrax's own explicit Runge–Kutta solvers loop over the stages inside the compiled program, which costs microseconds a step
 on a CPU whatever the system. Here the same tableaux, read from diffrax, are unrolled at trace time and their zeros skipped:
 the numbers are the same up to rounding, and a step of a small system is several times faster. Use them wherever diffrax
-takes a solver, with any step size controller.
+takes a solver, with any step size controller. States of many numbers, whose stages cost more than that, get a loop again,
+in which the vector field is compiled only once.
 """
 
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, final
 
 import diffrax
@@ -15,6 +18,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
+
+# States of more numbers than this go through their stages in a loop.
+LARGEST_UNROLLED = 50_000
 
 
 class AbstractUnrolledSolver(diffrax.AbstractAdaptiveSolver):
@@ -46,15 +52,23 @@ class AbstractUnrolledSolver(diffrax.AbstractAdaptiveSolver):
         """One step: the new state, its error estimate, the stages for interpolation, and the last stage's velocity."""
         control = terms.contr(t0, t1)
         velocity = _velocity_at_start(terms, t0, y0, args, solver_state, made_jump)
-        y, stages = y0, [terms.prod(velocity, control)]
-        for row, c in zip(self.tableau.a_lower, self.tableau.c, strict=True):
-            y = _add(y0, row, stages)
-            velocity = terms.vf(t0 + c * (t1 - t0), y, args)
-            stages.append(terms.prod(velocity, control))
-        # The last stage was evaluated at the new state itself, whose weights b_sol are the tableau's last row.
-        error = _add(None, self.tableau.b_error, stages)
+        stage = partial(self._stage, terms, t0, t1, y0)
+        size = sum(leaf.size for leaf in jtu.tree_leaves(y0))
+        run_through = _unrolled if size <= LARGEST_UNROLLED else _in_a_loop
+        times = [t0 + c * (t1 - t0) for c in self.tableau.c]
+        y, velocities = run_through(stage, lambda t, y: terms.vf(t, y, args), times, y0, velocity)
+        # The last velocity was evaluated at the new state itself, whose weights b_sol are the tableau's last row.
+        error = terms.prod(_combine(self.tableau.b_error, velocities), control)
+        stages = [terms.prod(velocity, control) for velocity in velocities]
         interpolation = {"y0": y0, "y1": y, "k": jtu.tree_map(lambda *k: jnp.stack(k), *stages)}
-        return y, error, interpolation, velocity, diffrax.RESULTS.successful
+        return y, error, interpolation, velocities[-1], diffrax.RESULTS.successful
+
+    def _stage(
+        self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], i: int, velocities: PyTree[Array]
+    ) -> PyTree[Array]:
+        """The state at which the velocity number i + 1 is evaluated: y0 plus the step times a mean of velocities."""
+        change = terms.prod(_combine(self.tableau.a_lower[i], velocities), terms.contr(t0, t1))
+        return jtu.tree_map(jnp.add, y0, change)
 
 
 @final
@@ -88,17 +102,50 @@ def _velocity_at_start(
     return jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: last)
 
 
-def _add(y: PyTree[Array] | None, coefficients: np.ndarray, stages: list[PyTree[Array]]) -> PyTree[Array]:
-    """y + Σ coefficient · stage, without the terms whose coefficient is 0."""
-    kept = [j for j, coefficient in enumerate(coefficients) if coefficient != 0]
+def _unrolled(
+    stage: Callable[..., Any],
+    field: Callable[..., Any],
+    times: list[Any],
+    y0: PyTree[Array],
+    velocity: PyTree[Array],
+) -> tuple[PyTree[Array], list[PyTree[Array]]]:
+    """The last stage's state, and the velocities of all stages."""
+    y, velocities = y0, [velocity]
+    for i, t in enumerate(times):
+        y = stage(i, velocities)
+        velocities.append(field(t, y))
+    return y, velocities
 
-    def combine(*leaves: Array) -> Array:
-        return sum(
-            (float(coefficients[j]) * leaf for j, leaf in zip(kept, leaves, strict=True)), jnp.zeros(())
-        )
 
-    total = jtu.tree_map(combine, *(stages[j] for j in kept))
-    return total if y is None else jtu.tree_map(jnp.add, y, total)
+def _in_a_loop(
+    stage: Callable[..., Any],
+    field: Callable[..., Any],
+    times: list[Any],
+    y0: PyTree[Array],
+    velocity: PyTree[Array],
+) -> tuple[PyTree[Array], list[PyTree[Array]]]:
+    """The same in a loop, with a branch for every stage's sum, so that none reads velocities whose coefficient is 0."""
+
+    def first(count: int, stack: PyTree[Array]) -> list[PyTree[Array]]:
+        return [velocity, *(jtu.tree_map(operator.itemgetter(j), stack) for j in range(count))]
+
+    branches = [lambda stack, i=i: stage(i, first(i, stack)) for i in range(len(times))]
+
+    def one_stage(i: Any, carry: tuple[PyTree[Array], PyTree[Array]]) -> tuple[PyTree[Array], PyTree[Array]]:
+        _, stack = carry
+        y = jax.lax.switch(i, branches, stack)
+        return y, jtu.tree_map(lambda stack, v: stack.at[i].set(v), stack, field(jnp.stack(times)[i], y))
+
+    stack = jtu.tree_map(lambda v: jnp.zeros((len(times), *v.shape), v.dtype), velocity)
+    y, stack = jax.lax.fori_loop(0, len(times), one_stage, (y0, stack))
+    return y, first(len(times), stack)
+
+
+def _combine(coefficients: np.ndarray, velocities: list[PyTree[Array]]) -> PyTree[Array]:
+    """Σ coefficient · velocity, without the terms whose coefficient is 0."""
+    kept = [(float(c), v) for c, v in zip(coefficients, velocities, strict=True) if c != 0]
+    scaled = [jtu.tree_map(lambda leaf, c=c: c * leaf, v) for c, v in kept]
+    return jtu.tree_map(lambda *leaves: sum(leaves[1:], leaves[0]), *scaled)
 
 
 @final

@@ -1,5 +1,7 @@
 """Lyapunov spectra against exact and published values, and the contracts of their result."""
 
+from functools import partial
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,9 @@ from reference_systems import (
 )
 
 import curlflow as cf
-from curlflow.lyapunov import lyapunov_spectrum
+from curlflow import solvers
+from curlflow._compile import in_one_kernel
+from curlflow.lyapunov import engine, lyapunov_spectrum
 from curlflow.outcome import Ending
 
 START = jnp.array([1.0, 2.0, 3.0])
@@ -436,3 +440,56 @@ def test_a_forced_flow_has_no_zero_from_time():
     assert ls.zeros().explained == 0
     with pytest.raises(ValueError, match="must be asked of a flow"):
         lyapunov_spectrum(Henon(), jnp.zeros(2), T=10).zeros()
+
+
+# ------------------------------------------------------------------------------------------- how it is computed
+
+
+def test_blocks_of_tangent_vectors_and_loops_over_stages_change_nothing(monkeypatch):
+    flow, W = network(N=4, M=3)
+    exponents = []
+    for numbers in (engine.LARGEST_BLOCK, 20):  # five tangent vectors of 16 numbers: four blocks
+        monkeypatch.setattr(engine, "LARGEST_BLOCK", numbers)
+        monkeypatch.setattr(engine, "LARGEST_PACKED", numbers)
+        monkeypatch.setattr(solvers, "LARGEST_UNROLLED", numbers)
+        jax.clear_caches()
+        exponents.append(lyapunov_spectrum(cf.NormConstrained(flow), W, 5, T=5.0).exponents)
+    jax.clear_caches()
+    np.testing.assert_allclose(exponents[1], exponents[0], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y, args: jnp.linalg.solve(args, y),
+        lambda y, args: args @ (args @ y),
+        lambda y, args: y.at[jnp.argsort(y)].set(jnp.sort(y)),
+        lambda y, args: jnp.sin(jnp.sum(args)) * 0 + y,
+    ],
+    ids=["library call", "products", "sort and scatter", "superfluous argument"],
+)
+def test_a_kernel_of_all_steps_takes_any_vector_field(change):
+    """All of these change y by nothing, whether or not their operations fit into one kernel."""
+    A = jnp.array([[-0.5, 2.0, 0.0], [-2.0, -0.5, 1.0], [0.3, 0.0, -1.0]])
+    y0 = jnp.array([1.0, -0.5, 2.0])
+    exponents = [
+        lyapunov_spectrum(lambda t, y, args, f=f: A @ f(y, args), y0, args=jnp.eye(3), T=20.0).exponents
+        for f in (lambda y, args: y, change)
+    ]
+    np.testing.assert_allclose(exponents[1], exponents[0], rtol=0, atol=1e-9)
+
+
+def test_a_loop_in_one_kernel_gives_what_the_loop_gives():
+    def loop(start):
+        unused = jnp.ones(3)
+
+        def body(carry):
+            i, y, unused = carry
+            return i + 1, y + 0.1 * jnp.stack([-y[1], y[0]]), unused
+
+        return jax.lax.while_loop(lambda carry: carry[0] < 50, body, (0, start, unused))[1]
+
+    kernel = jax.jit(partial(in_one_kernel, loop))
+    start = jnp.array([1.0, 0.0])
+    assert "xla_cpu_small_call" in kernel.lower(start).as_text()
+    np.testing.assert_allclose(kernel(start), loop(start), rtol=1e-13)

@@ -109,6 +109,19 @@ def test_a_frame_survives_flattening(seed):
     )
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_frame_survives_blocks(count):
+    V = tangent.random_frame(jax.random.key(0), STATES["tree"], 5)
+    blocks = tangent.in_blocks(V, count)
+    back = tangent.from_blocks(blocks, 5, count)
+    jtu.tree_map(np.testing.assert_array_equal, back, V)
+    if count > 1:
+        second = jtu.tree_map(lambda leaf: leaf[1], blocks)
+        width = -(-5 // count)
+        numbers = np.minimum(np.arange(width, 2 * width), 4)  # the last one fills the block
+        np.testing.assert_array_equal(tangent.columns(second), tangent.columns(V)[numbers])
+
+
 def test_columns_are_flattened_as_the_state_is():
     y = STATES["tree"]
     system = lambda state: jtu.tree_map(lambda leaf: 2.0 * leaf, state)  # noqa: E731

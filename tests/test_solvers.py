@@ -6,12 +6,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import pytest
 from jaxtyping import Array
 from scipy.linalg import expm
 
 import curlflow as cf
+from curlflow import solvers
 from curlflow.solvers import Dopri8, RungeKuttaChebyshev, Tsit5
 
 PAIRS = {"tsit5": (Tsit5(), diffrax.Tsit5(), 5), "dopri8": (Dopri8(), diffrax.Dopri8(), 8)}
@@ -123,6 +125,20 @@ def test_the_order_is_known_to_diffrax(name: str):
     term = diffrax.ODETerm(linear)
     assert unrolled.order(term) == own.order(term) == order
     assert unrolled.error_order(term) == own.error_order(term)
+
+
+@each_solver
+def test_a_loop_over_the_stages_takes_the_same_step(name: str, monkeypatch: pytest.MonkeyPatch):
+    unrolled, _, _ = PAIRS[name]
+    terms, y0 = diffrax.ODETerm(kicked), {"angle": jnp.array([0.3, 2.0]), "speed": jnp.array([0.0, 1.0])}
+    gravity = jnp.asarray(2.0)
+    state = unrolled.init(terms, 0.9, 1.1, y0, gravity)
+    steps = []
+    for largest_unrolled in (100, 1):
+        monkeypatch.setattr(solvers, "LARGEST_UNROLLED", largest_unrolled)
+        steps.append(unrolled.step(terms, 0.9, 1.1, y0, gravity, state, made_jump=False))
+    for ours, theirs in zip(*map(jtu.tree_leaves, steps), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-14, atol=1e-15)
 
 
 def test_gradients_go_through_an_unrolled_solver():

@@ -67,8 +67,7 @@ class NormConstrained(eqx.Module):
             return jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
         rate = self.flow.tangent(t, y, V, args)  # pyright: ignore[reportFunctionMemberAccess]
         nu, pull_back = jax.vjp(lambda y: self._growth_rates(t, y, args), y)
-        gradients = jax.vmap(pull_back)(jnp.eye(len(nu)))[0]
-        changes = sum(map(_inner_products, jtu.tree_leaves(gradients), jtu.tree_leaves(V)), jnp.zeros(()))
+        changes = [_inner_product(pull_back(unit)[0], V) for unit in jnp.eye(len(nu))]
         layers, structure = jtu.tree_flatten(y)
         terms = zip(jtu.tree_leaves(rate), nu, jtu.tree_leaves(V), changes, layers, strict=True)
         return jtu.tree_unflatten(
@@ -113,13 +112,18 @@ def _tangent_to_sphere(velocity: Array, layer: Array) -> Array:
     return velocity - layer * (jnp.vdot(velocity, layer) / jnp.vdot(layer, layer))
 
 
-def _inner_products(gradients: Array, V: Array) -> Float[Array, "layers k"]:
-    """The inner products of several gradients, each like a layer, with every tangent vector of that layer."""
+def _inner_product(gradient: PyTree[Array], V: PyTree[Array]) -> Float[Array, " k"]:
+    """The inner product of a gradient with every tangent vector."""
+    products = jtu.tree_map(_inner_product_of_layers, gradient, V)
+    return sum(jtu.tree_leaves(products), jnp.zeros(()))
+
+
+def _inner_product_of_layers(gradient: Array, V: Array) -> Float[Array, " k"]:
     if V.ndim == 1:
-        return gradients[:, None] * V
+        return gradient * V
     # As products over the last axis, which is contiguous in both: many times faster than one over all axes at once.
-    products = jnp.einsum("l...m,...km->l...k", gradients, V)
-    return products.sum(axis=tuple(range(1, products.ndim - 1)))
+    products = jnp.einsum("...m,...km->...k", gradient, V)
+    return products.sum(axis=tuple(range(products.ndim - 1)))
 
 
 def _along_layer(factors: Float[Array, " k"], layer: Array) -> Array:

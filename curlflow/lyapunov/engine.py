@@ -18,7 +18,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from curlflow._compile import apart, compiled, in_one_kernel
 from curlflow.lyapunov import tangent
+from curlflow.solvers import LARGEST_UNROLLED
 
 # The largest number of intervals computed between two looks at the clock.
 CHUNK = 512
@@ -27,10 +29,12 @@ CHUNK = 512
 SMALLEST_FRACTION_LEFT = 1e-7
 # No interval is divided into more than 2^20 pieces.
 MOST_PIECES = 2**20
-# Frames larger than this leave the processor's first caches: there the stages are kept apart, so that none is recomputed.
-LARGEST_FUSED_FRAME = 20_000
-# State and frame of up to this many numbers go through the solver as one flat vector.
+# State and frame of up to this many numbers go through the solver as one flat vector,
 LARGEST_PACKED = 4096
+# and of up to this many through steps which are a single kernel.
+LARGEST_IN_ONE_KERNEL = 1000
+# Frames of more numbers than this take a step in blocks of tangent vectors, which the processor's caches hold.
+LARGEST_BLOCK = 100_000
 
 RUNNING, BLOWN_UP, STEP_LIMIT, STEP_TOO_SMALL, COLUMN_LOST = range(5)
 
@@ -106,7 +110,7 @@ def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
     )
 
 
-@eqx.filter_jit
+@compiled
 def run_chunk(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
     """Go on for `count` intervals, at most CHUNK of them, or until the run ends early."""
     k, members = record_shape(problem, state)
@@ -255,9 +259,39 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
     assert problem.solver is not None
     pack, unpack = _packing(problem, state)
     solver, term = problem.solver, diffrax.ODETerm(_field(problem, state, pack, unpack))
-    point = pack((state.y, state.frame, jnp.zeros(state.escape.shape)))
+    k, _ = record_shape(problem, state)
+    blocks = 1 if problem.members else -(-tangent.size(state.frame) // LARGEST_BLOCK)
+    point = pack((state.y, tangent.in_blocks(state.frame, blocks), jnp.zeros(state.escape.shape)))
     order = solver.error_order(term) or 1
     smallest_step = 16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(begin), jnp.abs(end))
+
+    def try_step(now: _Stepping, t: Array, point: Any, memory: Any) -> tuple[Any, Any, Array]:
+        after, error, _, memory, result = solver.step(
+            term, now.t, t, point, now.escape == jnp.inf, memory, now.jumped
+        )
+        size = _error_size(problem, unpack(error), unpack(point), unpack(after))
+        good = (result == diffrax.RESULTS.successful) & jnp.isfinite(size)
+        return after, memory, jnp.where(good, size, jnp.inf)
+
+    def step_in_blocks(now: _Stepping, t: Array) -> tuple[Any, Any, Array]:
+        if blocks == 1:
+            return try_step(now, t, now.point, now.memory)
+        y, V, growth = now.point
+        (y, V, growth), memory, sizes = jax.lax.map(
+            lambda block: try_step(now, t, (y, block[0], growth), block[1]), (V, now.memory)
+        )
+        # Every block came to the same state and volume.
+        y, growth = jtu.tree_map(lambda leaf: leaf[0], (y, growth))
+        return (y, V, growth), memory, jnp.max(sizes)
+
+    def memory_at(point: Any) -> Any:
+        def memory(point: Any) -> Any:
+            return solver.init(term, begin, end, point, state.escape == jnp.inf)
+
+        if blocks == 1:
+            return memory(point)
+        y, V, growth = point
+        return jax.lax.map(lambda V: memory((y, V, growth)), V)
 
     def goes_on(now: _Stepping) -> Array:
         return (now.t < end) & (now.status == RUNNING)
@@ -267,11 +301,7 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
         count = jnp.ceil((end - now.t) / now.step)
         step = (end - now.t) / count
         t = jnp.where(count <= 1, end, now.t + step)
-        point, error, _, memory, result = solver.step(
-            term, now.t, t, now.point, now.escape == jnp.inf, now.memory, now.jumped
-        )
-        size = _error_size(problem, unpack(error), unpack(now.point), unpack(point))
-        size = jnp.where((result == diffrax.RESULTS.successful) & jnp.isfinite(size), size, jnp.inf)
+        point, memory, size = step_in_blocks(now, t)
         accepted = size < 1
         factor = jnp.clip(0.9 * size ** (-1 / order), 0.2, jnp.where(accepted, 10.0, 0.9))
         t, point, memory = _choose(accepted, (t, point, memory), (now.t, now.point, now.memory))
@@ -287,14 +317,17 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
         begin,
         jnp.minimum(state.step, end - begin),
         point,
-        solver.init(term, begin, end, point, state.escape == jnp.inf),
+        memory_at(point),
         state.escape,
         state.status,
         state.steps,
         jnp.asarray(False) if problem.members else False,
     )
-    done = jax.lax.while_loop(goes_on, one_step, begun)
+    loop = partial(jax.lax.while_loop, goes_on, one_step)
+    is_small = problem.members is None and tangent.size(point) <= LARGEST_IN_ONE_KERNEL
+    done = in_one_kernel(loop, begun) if is_small else loop(begun)
     y, V, growth = unpack(done.point)
+    V = tangent.from_blocks(V, k, blocks)
     # A run of short pieces must not forget the step size that it could take.
     step = jnp.where(done.steps == state.steps + 1, jnp.maximum(done.step, state.step), done.step)
     after = State(y, V, step, state.interval, state.pieces, done.escape, done.status, done.t, done.steps)
@@ -338,7 +371,6 @@ def _field(
     problem: Problem, state: State, pack: Callable[..., Any], unpack: Callable[..., Any]
 ) -> Callable[..., Any]:
     """The vector field of state, frame and volume together; members that escaped are held still."""
-    separate_stages = tangent.size(state.frame) > LARGEST_FUSED_FRAME
 
     def member_field(
         system: Any, args: Any, t: Array, moves: Array, y: Any, V: Any
@@ -355,23 +387,7 @@ def _field(
         times = jnp.broadcast_to(t, growth.shape)
         return pack(problem.over_systems(member_field)(times, moves, y, V))
 
-    return _kept_apart(problem, field) if separate_stages else field
-
-
-def _kept_apart(problem: Problem, field: Callable[..., Any]) -> Callable[..., Any]:
-    """The same vector field behind a branch that is always taken.
-
-    What goes into a branch and what comes out of it is written to memory. Otherwise the compiler fuses the stages of a step,
-    and computes the first of them again for every later one that uses it.
-    """
-
-    def guarded(t: Array, point: Any, args: Any) -> Any:
-        def rest() -> Any:
-            return jtu.tree_map(jnp.zeros_like, point)
-
-        return jax.lax.cond(problem.rtol > 0, lambda: field(t, point, args), rest)
-
-    return guarded
+    return field
 
 
 def _divergence(system: Any, t: Array, y: Any, args: Any) -> Float[Array, ""]:
@@ -382,11 +398,12 @@ def _divergence(system: Any, t: Array, y: Any, args: Any) -> Float[Array, ""]:
 
 def _error_size(problem: Problem, error: Any, before: Any, after: Any) -> Float[Array, ""]:
     """The largest of the errors of state, tangent vectors and volume in units of the tolerance, over all members."""
+    separately = apart if tangent.size(before) > LARGEST_UNROLLED else lambda function, *args: function(*args)
 
     def member_size(error: Any, before: Any, after: Any) -> Array:
         (y_error, V_error, q_error), (y0, _, _), (y1, V1, _) = error, before, after
-        sizes = [_state_error(problem, y_error, y0, y1)]
-        relative = tangent.column_squares(V_error) / tangent.column_squares(V1)
+        sizes = [separately(partial(_state_error, problem), y_error, y0, y1)]
+        relative = separately(tangent.column_squares, V_error) / tangent.column_squares(V1)
         sizes.append(jnp.sqrt(jnp.max(relative)) / problem.rtol)
         if problem.with_divergence:
             sizes.append(jnp.abs(q_error) / problem.rtol)

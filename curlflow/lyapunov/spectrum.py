@@ -17,8 +17,6 @@ from curlflow.solvers import Dopri8, Tsit5
 
 DEFAULT_RTOL, DEFAULT_ATOL = 1e-8, 1e-10
 DEFAULT_MAX_STEPS = 1_000_000
-# Dopri8 takes the fewest steps; in large systems Tsit5's few stages compile and stream faster.
-LARGEST_DOPRI8_POINT = 4096
 
 Solver = Literal["tsit5", "dopri8", "kvaerno5"] | diffrax.AbstractSolver
 
@@ -169,7 +167,7 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
         atol=_array(atol),
         blow_up=_array(blow_up),
         max_steps=jnp.asarray(max_steps, jnp.int64),
-        solver=None if is_map else _choose_solver(solver, n * (k + 1), rtol, atol),
+        solver=None if is_map else _choose_solver(solver, rtol, atol),
         with_divergence=k == n if divergence is None else bool(divergence),
         members=batch,
     )
@@ -229,9 +227,9 @@ def _relative_tolerance(rtol: float) -> float:
     return rtol
 
 
-def _choose_solver(solver: Solver | None, size: int, rtol: float, atol: float) -> diffrax.AbstractSolver:
+def _choose_solver(solver: Solver | None, rtol: float, atol: float) -> diffrax.AbstractSolver:
     if solver is None:
-        return Dopri8() if size <= LARGEST_DOPRI8_POINT else Tsit5()
+        return Dopri8()
     named = {"tsit5": Tsit5, "dopri8": Dopri8, "kvaerno5": diffrax.Kvaerno5}
     chosen = named[solver]() if isinstance(solver, str) and solver in named else solver
     if not isinstance(chosen, diffrax.AbstractAdaptiveSolver):

@@ -86,6 +86,34 @@ def column_squares(V: PyTree[Array]) -> Float[Array, " k"]:
     return sum((squares(leaf) for leaf in jtu.tree_leaves(V)), jnp.zeros(()))
 
 
+def in_blocks(V: PyTree[Array], count: int) -> PyTree[Array]:
+    """The tangent vectors in so many blocks of equal width, along a new first axis: the last is repeated to fill them."""
+
+    def leaf_in_blocks(leaf: Array) -> Array:
+        axis = max(leaf.ndim - 2, 0)
+        width = -(-leaf.shape[axis] // count)
+        fill = [(0, 0)] * leaf.ndim
+        fill[axis] = (0, width * count - leaf.shape[axis])
+        filled = jnp.pad(leaf, fill, mode="edge")
+        return jnp.moveaxis(
+            filled.reshape(*leaf.shape[:axis], count, width, *leaf.shape[axis + 1 :]), axis, 0
+        )
+
+    return V if count == 1 else jtu.tree_map(leaf_in_blocks, V)
+
+
+def from_blocks(V: PyTree[Array], k: int, count: int) -> PyTree[Array]:
+    """The frame of k tangent vectors which stands in so many blocks."""
+
+    def leaf_from_blocks(leaf: Array) -> Array:
+        axis = max(leaf.ndim - 3, 0)
+        joined = jnp.moveaxis(leaf, 0, axis)
+        joined = joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
+        return jax.lax.slice_in_dim(joined, 0, k, axis=axis)
+
+    return V if count == 1 else jtu.tree_map(leaf_from_blocks, V)
+
+
 def orthonormalise(
     V: PyTree[Array], may_be_singular: bool = False
 ) -> tuple[PyTree[Array], Float[Array, " k"], Float[Array, ""]]:
