@@ -18,7 +18,7 @@ from curlflow.flows.toy import ToyFlow, toy_flow
 from curlflow.integrate import integrate
 from curlflow.linearize import divergence, spectrum
 from curlflow.lyapunov import lyapunov_spectrum
-from curlflow.observables import DENSE_STEPS, return_time, settling_time
+from curlflow.observables.orbits import DENSE_STEPS, return_time, settling_time
 from curlflow.outcome import Outcome
 from curlflow.planes import eigenplane
 from curlflow.plot import compare_portraits, phase_portrait, plot_loss, save_figure
