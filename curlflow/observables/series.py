@@ -41,6 +41,7 @@ def order_parameter(ys: PyTree) -> float:
     >>> cf.order_parameter(np.array([[1.0, -1.0], [3.0, -1.0]]))  # variances 1 and 0, means 2 and −1
     0.2222222222222222
     """
+    ys = _checks.state_pytree("ys", ys)
     _checks.leading_axis("ys", ys, "times")
     states = flatten_states(ys)
     return float(states.var(axis=0).mean() / states.mean(axis=0).var())
@@ -140,6 +141,7 @@ def principal_components(ys: PyTree, k: int = 2) -> PrincipalComponents:
     >>> cf.principal_components(circle).explained.round(6)
     array([0.8, 0.2])
     """
+    ys = _checks.state_pytree("ys", ys)
     times = _checks.leading_axis("ys", ys, "times")
     states = flatten_states(ys)
     if not 1 <= _checks.positive_integer("k", k) <= min(states.shape):
