@@ -20,8 +20,8 @@ from curlflow.flows import DescentMap as DescentMap
 from curlflow.flows import FastNeurons as FastNeurons
 from curlflow.flows import Gram as Gram
 from curlflow.flows import GramFlow as GramFlow
-from curlflow.flows import MinibatchDescent as MinibatchDescent
 from curlflow.flows import HebbianFlow as HebbianFlow
+from curlflow.flows import MinibatchDescent as MinibatchDescent
 from curlflow.flows import NetworkState as NetworkState
 from curlflow.flows import NormConstrained as NormConstrained
 from curlflow.flows import SignedGradientFlow as SignedGradientFlow
