@@ -349,3 +349,26 @@ def test_the_tour_agrees_with_theory_in_every_row(run: Any, tmp_path: Path):
     trajectory = xr.load_dataset(tmp_path / "here" / "trajectory.nc", engine="h5netcdf")
     assert trajectory["W1"].shape[1:] == (20, 16)
     assert float(trajectory["loss"][-1]) < float(trajectory["loss"][0])
+
+
+# ---------------------------------------------------------------------------------------------------- lyapunov
+
+
+def test_lyapunov_prints_exponents_and_a_verdict_and_saves_both(run: Any, tmp_path: Path):
+    code, out, _ = run(
+        "lyapunov", "-N", 6, "-M", 2, "-k", 3, "--time", 40, "--transient", 60, "--seed", 1, "--quiet", "--out", "found.nc"
+    )  # fmt: skip
+    assert code == 0
+    assert "λ3" in out
+    assert "λ4" not in out
+    assert "Verdict: fixed point" in out
+    found = xr.load_dataset(tmp_path / "found.nc", engine="h5netcdf")
+    assert found.attrs["verdict"] == "fixed point"
+    assert found.sizes["exponent"] == 3
+
+
+@pytest.mark.parametrize("arguments", [("-k", 0), ("-k", 100), ("--time", -1)])
+def test_lyapunov_refuses_what_cannot_be_computed(run: Any, arguments: tuple[Any, ...]):
+    code, _, err = run("lyapunov", "-N", 3, "-M", 2, "--quiet", *arguments)
+    assert code == 2
+    assert "must" in err
