@@ -69,7 +69,7 @@ class _Bounds:
         self.upper = min(self.upper, float(np.linalg.norm(np.tensordot(self.space, Z, 2)) / np.trace(Z)))
 
     def decided(self) -> bool:
-        return self.upper < SINGULAR or (self.lower > SINGULAR and self.upper < 1.01 * self.lower)
+        return bool(self.upper < SINGULAR or (self.lower > SINGULAR and self.upper < 1.01 * self.lower))
 
     def result(self) -> MostPositive:
         return MostPositive(self.G, self.lower, max(self.upper, self.lower))
