@@ -226,7 +226,7 @@ def client() -> Iterator[Any]:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # they cannot import tests
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -41,7 +41,7 @@ def local_client(workers: int | None) -> Iterator[Any]:
         raise ValueError(
             "`workers` must come with Dask, but it is not installed: run pip install 'curlflow[cluster]'."
         ) from None
-    settings = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
+    settings = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
     with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
         yield client
 
