@@ -24,9 +24,12 @@ from curlflow.flows import HebbianFlow as HebbianFlow
 from curlflow.flows import MinibatchDescent as MinibatchDescent
 from curlflow.flows import NetworkState as NetworkState
 from curlflow.flows import NormConstrained as NormConstrained
+from curlflow.flows import PopulationLoss as PopulationLoss
 from curlflow.flows import SignedGradientFlow as SignedGradientFlow
 from curlflow.flows import SimilarityMatching as SimilarityMatching
+from curlflow.flows import StudentFlow as StudentFlow
 from curlflow.flows import SymmetricWeights as SymmetricWeights
+from curlflow.flows import Teacher as Teacher
 from curlflow.flows import ToyFlow as ToyFlow
 from curlflow.flows import Weights as Weights
 from curlflow.flows import toy_flow as toy_flow

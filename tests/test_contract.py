@@ -59,11 +59,21 @@ CIRCUIT = cf.CircuitWeights(
 WEIGHTS = cf.Weights(normal(2, STATES, N, M), normal(3, STATES, P, N))
 
 
-def minibatch_descent(scale: float) -> cf.MinibatchDescent:
+def student(scale: float, activation: Any, **settings: Any) -> cf.StudentFlow:
     X = scale * normal(13, 6, M)
-    return cf.MinibatchDescent(
-        X, X @ normal(1, P, M).T, D1, D2, learning_rate=0.1, batch=2, key=jax.random.key(14)
-    )
+    targets = jnp.tanh(X @ normal(1, P, M).T)
+    return cf.StudentFlow(X, targets, cf.Weights(D1, D2), activation=activation, **settings)
+
+
+def minibatch_descent(
+    scale: float, activation: Any, teacher: cf.Teacher | None = None
+) -> cf.MinibatchDescent:
+    flow = student(scale, activation)
+    return cf.MinibatchDescent(flow, learning_rate=0.1, batch=2, key=jax.random.key(14), teacher=teacher)
+
+
+def teacher(scale: float, activation: Any) -> cf.Teacher:
+    return cf.Teacher((scale * normal(21, 2, M), normal(22, P, 2)), activation=activation)
 
 
 GRAM = cf.GramFlow.from_flow(curl_flow(1.0))
@@ -83,7 +93,30 @@ SUBJECTS: dict[str, Subject] = {
     "descent-renormalised": Subject(
         lambda scale: (cf.DescentMap(curl_flow(scale), 0.1 * scale, renormalise=True), None), WEIGHTS
     ),
-    "minibatch-descent": Subject(lambda scale: (minibatch_descent(scale), None), WEIGHTS),
+    "minibatch-descent": Subject(lambda scale: (minibatch_descent(scale, "linear"), None), WEIGHTS),
+    "minibatch-descent-tanh": Subject(lambda scale: (minibatch_descent(scale, "tanh"), None), WEIGHTS),
+    "minibatch-descent-fresh": Subject(
+        lambda scale: (minibatch_descent(scale, "relu", teacher(scale, "relu")), None), WEIGHTS
+    ),
+    "student-linear": Subject(lambda scale: (student(scale, "linear"), None), WEIGHTS),
+    "student-tanh": Subject(
+        lambda scale: (student(scale, "tanh", activate_output=True, objective="matching"), None), WEIGHTS
+    ),
+    "student-relu": Subject(lambda scale: (student(scale, "relu"), None), WEIGHTS),
+    "student-feedback": Subject(
+        lambda scale: (student(scale, "erf", feedback=scale * normal(23, N, P), activate_output=True), None),
+        WEIGHTS,
+    ),
+    "student-norm-constrained": Subject(
+        lambda scale: (cf.NormConstrained(student(scale, "tanh")), None), WEIGHTS
+    ),
+    "population": Subject(
+        lambda scale: (
+            cf.SignedGradientFlow(cf.PopulationLoss(teacher(scale, "relu")), cf.Weights(D1, D2)),
+            None,
+        ),
+        WEIGHTS,
+    ),
     "norm-constrained": Subject(lambda scale: (cf.NormConstrained(curl_flow(scale)), None), WEIGHTS),
     "signed": Subject(
         lambda scale: (
@@ -129,7 +162,10 @@ def test_compilations_are_counted():
     assert seen
 
 
-@pytest.mark.parametrize("name", ["curl", "curl-covariance", "norm-constrained", "signed", "toy"])
+@pytest.mark.parametrize(
+    "name",
+    ["curl", "curl-covariance", "norm-constrained", "signed", "student-tanh", "student-feedback", "toy"],
+)
 def test_gradient_flow_descends_its_loss(name: str):
     system, _ = SUBJECTS[name].make(1.0)
     flow, y = system.gradient_flow(), SUBJECTS[name].state(0)

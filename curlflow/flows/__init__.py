@@ -11,8 +11,11 @@ from curlflow.flows.gram import Gram as Gram
 from curlflow.flows.gram import GramFlow as GramFlow
 from curlflow.flows.hebbian import HebbianFlow as HebbianFlow
 from curlflow.flows.hebbian import SymmetricWeights as SymmetricWeights
+from curlflow.flows.population import PopulationLoss as PopulationLoss
 from curlflow.flows.signed import SignedGradientFlow as SignedGradientFlow
 from curlflow.flows.similarity_matching import CircuitWeights as CircuitWeights
 from curlflow.flows.similarity_matching import SimilarityMatching as SimilarityMatching
+from curlflow.flows.student_teacher import StudentFlow as StudentFlow
+from curlflow.flows.student_teacher import Teacher as Teacher
 from curlflow.flows.toy import ToyFlow as ToyFlow
 from curlflow.flows.toy import toy_flow as toy_flow

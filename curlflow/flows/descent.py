@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.flows.curl import CurlFlow, Weights
 
 
 @final
@@ -90,28 +89,25 @@ class DescentMap(eqx.Module):
 
 @final
 class MinibatchDescent(eqx.Module):
-    r"""Minibatch descent of a two-layer linear network on data: one step of this map is one epoch.
+    r"""Minibatch descent of a network on data: one step of this map is one epoch.
 
-    Every epoch divides the samples at random into batches B, and takes one step of curl descent on each,
+    Every epoch divides the samples at random into batches B, and takes one step of the flow's rule on each,
 
-    .. math::
+    .. math::  W \leftarrow W + \eta_B F_B(W), \qquad \eta_B = \eta |B| / \text{samples},
 
-        W_1 \leftarrow W_1 + \eta_B\, W_2^\top G_B D_1, \qquad W_2 \leftarrow W_2 + \eta_B\, G_B W_1^\top D_2, \qquad
-        G_B = \frac{1}{|B|} \sum_{\mu \in B} (y_\mu - W_2 W_1 x_\mu)\, x_\mu^\top,
+    with F_B the flow's velocity if B were the data, so that an epoch takes the time η of the flow. With `renormalise` every
+    layer is brought back to its norm after every batch, as the paper does. As η → 0 the mean of the weights at a given time
+    approaches the flow's (with `renormalise`, that of `NormConstrained(flow)`) like η, and their fluctuations vanish
+    like η^(3/2): the batches of one epoch add up to the full gradient, so that only their order, an effect of order η² per
+    epoch, is random.
 
-    with η_B = η |B| / samples, so that an epoch takes the time η of the flow `mean_flow`, and, with `renormalise`, brings
-    both layers back to their norms after every batch. As η → 0 the mean of the weights at a given time approaches the flow's
-    like η, and their fluctuations vanish like η^(3/2): the batches of one epoch add up to the full gradient, so that only
-    their order, an effect of order η² per epoch, is random.
+    With a `teacher`, every batch is drawn anew and no sample is seen twice: the population limit for every activation, also
+    where its loss has no closed form (`PopulationLoss`). As η → 0 fluctuations then vanish like η^(1/2) only.
 
     Parameters
     ----------
-    X
-        Inputs, shape (samples, M).
-    targets
-        What the network shall answer to them, shape (samples, P), or (samples,) for P = 1.
-    d1, d2
-        Signs of the hidden layer's rule (M,) and of the readout's (N,), each +1 or −1.
+    flow
+        A flow over a data set, such as `StudentFlow`: it has `X`, `targets` and `velocity_on(W, X, targets)`.
     learning_rate
         The time η per epoch, positive.
     batch
@@ -119,12 +115,15 @@ class MinibatchDescent(eqx.Module):
     key
         JAX random key; the division in epoch n comes from `fold_in(key, n)`, so that the map is a function of n.
     renormalise
-        Whether to bring both layers back to their norms after every batch, as the paper does.
+        Whether to bring every layer back to its norm after every batch.
+    teacher
+        None, or what draws fresh data: an object with `draw(key, samples)`, such as `Teacher`. Of the flow's data only the
+        number of samples then counts, which sets how many batches an epoch has.
 
     Raises
     ------
     ValueError
-        If shapes do not fit together, signs are not ±1, or a number is out of range.
+        If the flow has no data, the batch does not divide it, or a number is out of range.
 
     References
     ----------
@@ -134,87 +133,81 @@ class MinibatchDescent(eqx.Module):
     --------
     >>> import curlflow as cf, jax, jax.numpy as jnp
     >>> X = jax.random.normal(jax.random.key(0), (20, 3))
-    >>> descent = cf.MinibatchDescent(
-    ...     X, X @ jnp.ones(3), [1, 1, -1], [1, 1], learning_rate=0.1, batch=5, key=jax.random.key(1)
-    ... )
+    >>> flow = cf.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, 1, -1], [1, 1]), activation="linear")
+    >>> descent = cf.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
     >>> W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     >>> descent.step(0, W).W1.shape
     (2, 3)
     """
 
-    X: Float[Array, "samples inputs"]
-    targets: Float[Array, "samples outputs"]
-    d1: Float[Array, " inputs"]
-    d2: Float[Array, " hidden"]
+    flow: Any
     learning_rate: Float[Array, ""]
     key: PRNGKeyArray
+    teacher: Any
     batch: int = eqx.field(static=True)
     renormalise: bool = eqx.field(static=True)
 
     def __init__(
         self,
-        X: ArrayLike,
-        targets: ArrayLike,
-        d1: ArrayLike,
-        d2: ArrayLike,
+        flow: Any,
         *,
         learning_rate: ArrayLike,
         batch: int,
         key: PRNGKeyArray,
         renormalise: bool = True,
+        teacher: Any = None,
     ):
-        self.X = _checks.float64_array("X", X)
-        if self.X.ndim != 2:
-            raise ValueError(f"`X` must have shape (samples, M), but has shape {self.X.shape}.")
-        targets = _checks.float64_array("targets", targets)
-        self.targets = targets[:, None] if targets.ndim == 1 else targets
-        if self.targets.ndim != 2 or len(self.targets) != len(self.X):
+        if not hasattr(flow, "velocity_on"):
             raise ValueError(
-                f"`targets` must have shape (samples, P) = ({len(self.X)}, P), but has shape {targets.shape}."
+                f"`flow` must be a flow over a data set, such as StudentFlow, but is {type(flow).__name__}."
             )
-        rule = CurlFlow(jnp.zeros((self.targets.shape[1], self.X.shape[1])), d1, d2)
-        self.d1, self.d2 = rule.d1, rule.d2
+        if teacher is not None and not hasattr(teacher, "draw"):
+            raise ValueError(
+                f"`teacher` must have a method draw(key, samples), but {type(teacher).__name__} has none."
+            )
+        self.flow, self.teacher = flow, teacher
         self.learning_rate = _learning_rate(learning_rate)
         self.batch = _checks.positive_integer("batch", batch)
-        if len(self.X) % self.batch:
-            raise ValueError(f"`batch` must divide the number of samples, {len(self.X)}, but is {batch}.")
+        if len(flow.X) % self.batch:
+            raise ValueError(f"`batch` must divide the number of samples, {len(flow.X)}, but is {batch}.")
         self.key = _checks.random_key("key", key)
         self.renormalise = bool(renormalise)
 
-    def step(self, n: Any, y: Weights, args: Any = None) -> Weights:
+    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
         """The weights after epoch number n from the weights y."""
-        epoch = jnp.asarray(n).astype(jnp.uint32)
-        order = jax.random.permutation(jax.random.fold_in(self.key, epoch), len(self.X))
-        batches = order.reshape(-1, self.batch)
-        return jax.lax.scan(lambda y, members: (self._descend(y, members), None), y, batches)[0]
+        key = jax.random.fold_in(self.key, jnp.asarray(n).astype(jnp.uint32))
+        samples = len(self.flow.X)
+        if self.teacher is not None:
+            batches, data = jax.random.split(key, samples // self.batch), self._fresh
+        else:
+            batches, data = jax.random.permutation(key, samples).reshape(-1, self.batch), self._members
+        return jax.lax.scan(lambda y, batch: (self._descend(y, *data(batch)), None), y, batches)[0]
 
-    def mean_flow(self) -> CurlFlow:
-        """The flow followed as the learning rate shrinks: C = XᵀX/samples, and S the least-squares map to the targets."""
-        C = self.X.T @ self.X / len(self.X)
-        S = jnp.linalg.lstsq(self.X, self.targets)[0].T
-        return CurlFlow(S, self.d1, self.d2, (C + C.T) / 2)
-
-    def loss(self, y: Weights) -> Float[Array, ""]:
-        """Half the mean squared error over the samples, summed over outputs."""
-        return ((self.targets - self.X @ y.end_to_end.T) ** 2).sum() / (2 * len(self.X))
+    @property
+    def loss(self) -> Any:
+        """The flow's loss, over all of its samples."""
+        return self.flow.loss
 
     def gradient_flow(self) -> "MinibatchDescent":
-        """Stochastic gradient descent on the same data: every sign +1."""
-        every_sign = (jnp.ones_like(self.d1), jnp.ones_like(self.d2))
-        return eqx.tree_at(lambda descent: (descent.d1, descent.d2), self, every_sign)
+        """Stochastic gradient descent on the same data: the flow's gradient flow in its place."""
+        return eqx.tree_at(lambda descent: descent.flow, self, self.flow.gradient_flow())
 
-    def check_state(self, y: Weights) -> None:
-        """Raise ValueError if y does not have the shapes of this network, or if a layer that must be rescaled is zero."""
-        CurlFlow(jnp.zeros((self.targets.shape[1], self.X.shape[1])), self.d1, self.d2).check_state(y)
+    def check_state(self, y: PyTree[Array]) -> None:
+        """Raise ValueError if the flow refuses y, or if a layer that must be rescaled is zero."""
+        _checks.require_state(self.flow, y)
         if self.renormalise:
             _require_nonzero_layers(y)
 
-    def _descend(self, y: Weights, members: Int[Array, " batch"]) -> Weights:
-        """One step on one batch. Its length η |B| / samples times the mean over the batch is η / samples times the sum."""
-        X = self.X[members]
-        residual = self.targets[members] - (X @ y.W1.T) @ y.W2.T
-        G = self.learning_rate / len(self.X) * (residual.T @ X)
-        moved = Weights(y.W1 + y.W2.T @ (G * self.d1), y.W2 + (G @ y.W1.T) * self.d2)
+    def _fresh(self, key: PRNGKeyArray) -> tuple[Array, Array]:
+        return self.teacher.draw(key, self.batch)
+
+    def _members(self, batch: Int[Array, " batch"]) -> tuple[Array, Array]:
+        return self.flow.X[batch], self.flow.targets[batch]
+
+    def _descend(self, y: PyTree[Array], X: Array, targets: Array) -> PyTree[Array]:
+        step = self.learning_rate * (self.batch / len(self.flow.X))
+        velocity = self.flow.velocity_on(y, X, targets)
+        moved = jtu.tree_map(lambda layer, rate: layer + step * rate, y, velocity)
         return _rescaled(self, moved, y) if self.renormalise else moved
 
 

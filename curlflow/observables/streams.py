@@ -20,7 +20,7 @@ Observable = Callable[[Any, PyTree[Array], Any], Any]
 
 @final
 class PredictionError(eqx.Module):
-    """Half the mean squared error of a linear network on given samples: its train error, or its test error on others.
+    """Half the mean squared error of a network on given samples: its train error, or its test error on others.
 
     Parameters
     ----------
@@ -28,11 +28,13 @@ class PredictionError(eqx.Module):
         Inputs, shape (samples, M).
     targets
         What the network should answer, shape (samples, P), or (samples,) for P = 1.
+    network
+        None for a linear network, or what knows its answers: an object with `output(y, X)`, such as `StudentFlow`.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit together or a number is not finite.
+        If the shapes do not fit together, a number is not finite, or the network has no `output`.
 
     Examples
     --------
@@ -44,8 +46,14 @@ class PredictionError(eqx.Module):
 
     X: Float[Array, "samples inputs"]
     targets: Float[Array, "samples outputs"]
+    network: Any
 
-    def __init__(self, X: ArrayLike, targets: ArrayLike):
+    def __init__(self, X: ArrayLike, targets: ArrayLike, network: Any = None):
+        if network is not None and not hasattr(network, "output"):
+            raise ValueError(
+                f"`network` must have a method output(y, X), but {type(network).__name__} has none."
+            )
+        self.network = network
         self.X, targets = _checks.float64_array("X", X), _checks.float64_array("targets", targets)
         self.targets = targets[:, None] if targets.ndim == 1 else targets
         if self.X.ndim != 2 or self.targets.ndim != 2 or len(self.X) != len(self.targets):
@@ -55,8 +63,9 @@ class PredictionError(eqx.Module):
             )
 
     def __call__(self, t: Any, y: Any, args: Any = None) -> Float[Array, ""]:
-        """½ ⟨|W2 W1 x − target|²⟩ at any state y with an `end_to_end` map, such as `Weights` or `Gram`."""
-        residual = self.targets - self.X @ y.end_to_end.T
+        """½ ⟨|answer − target|²⟩ at the state y: weights of the network, or any state with an `end_to_end` map."""
+        answers = self.X @ y.end_to_end.T if self.network is None else self.network.output(y, self.X)
+        residual = self.targets - answers
         return (residual**2).sum() / (2 * len(self.X))
 
 
