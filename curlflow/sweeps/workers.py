@@ -53,6 +53,7 @@ class _Running:
     call: Call
     worker: str | None = None
     since: float = 0.0
+    alone: bool = False
 
 
 def answers_from(
@@ -66,15 +67,20 @@ def answers_from(
     cargo = cloudpickle.dumps(fn), bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     waiting = iter(calls)
     running: dict[Any, _Running] = {}
+    # Calls whose workers died one after the other, perhaps of another call that waited there: tried once more, alone.
+    suspects: list[Call] = []
     try:
         while True:
             for call in islice(waiting, _free_slots(client, len(running), budget)):
                 running[client.submit(_evaluate_there, *cargo, call, pure=False)] = _Running(call)
+            if not running and suspects:
+                call = suspects.pop(0)
+                running[client.submit(_evaluate_there, *cargo, call, pure=False)] = _Running(call, alone=True)
             if not running:
                 return
             with contextlib.suppress(TimeoutError):
                 wait(list(running), timeout=0.5, return_when="FIRST_COMPLETED")
-            yield from _collect(running)
+            yield from _collect(running, suspects)
             if budget is not None:
                 _start_clocks(client, running, cargo)
                 yield from _cut_off(client, running, budget)
@@ -114,19 +120,22 @@ def _is_ready(payload: bytes, is_float64: bool) -> bool:
     return callable(_load(payload, is_float64))
 
 
-def _collect(running: dict[Any, _Running]) -> Iterator[tuple[Call, Answer]]:
+def _collect(running: dict[Any, _Running], suspects: list[Call]) -> Iterator[tuple[Call, Answer]]:
     """What has come in; a mistake only when everything else is taken."""
     from distributed import KilledWorker
 
     mistakes = []
     for future in [future for future in running if future.done()]:
-        call = running.pop(future).call
+        run = running.pop(future)
+        call = run.call
         if future.status == "finished":
             answer = future.result()
             future.release()
             yield call, answer
         elif future.status != "error":
             raise ConnectionError("The cluster is gone. Run the same sweep again to compute what is missing.")
+        elif isinstance(future.exception(), KilledWorker) and not run.alone:
+            suspects.append(call)
         elif isinstance(future.exception(), KilledWorker):
             warnings.warn(
                 f"Left pending: {call}, for which one worker after another died. It may need more memory; "
