@@ -9,6 +9,10 @@ from curlflow.chaos import gali as gali
 from curlflow.chaos import tangent_growth as tangent_growth
 from curlflow.chaos import verdict as verdict
 from curlflow.chaos import zero_one_test as zero_one_test
+from curlflow.comparison import SurvivalCurve as SurvivalCurve
+from curlflow.comparison import TimesComparison as TimesComparison
+from curlflow.comparison import compare_times as compare_times
+from curlflow.comparison import survival_curve as survival_curve
 from curlflow.fixed_points import FixedPoint as FixedPoint
 from curlflow.fixed_points import FixedPoints as FixedPoints
 from curlflow.fixed_points import Kind as Kind
@@ -84,6 +88,7 @@ from curlflow.plot import plot_helmholtz as plot_helmholtz
 from curlflow.plot import plot_loss as plot_loss
 from curlflow.plot import plot_spectrum as plot_spectrum
 from curlflow.plot import plot_stability_diagram as plot_stability_diagram
+from curlflow.plot import plot_survival as plot_survival
 from curlflow.plot import save_figure as save_figure
 from curlflow.random_matrix import Atoms as Atoms
 from curlflow.random_matrix import FiniteSizeMargin as FiniteSizeMargin

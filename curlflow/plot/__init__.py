@@ -14,3 +14,4 @@ from curlflow.plot.portrait import phase_portrait as phase_portrait
 from curlflow.plot.spectra import plot_spectrum as plot_spectrum
 from curlflow.plot.style import paper_style as paper_style
 from curlflow.plot.style import save_figure as save_figure
+from curlflow.plot.survival import plot_survival as plot_survival
