@@ -32,7 +32,9 @@ class HelmholtzPanels:
     levels: list[QuadContourSet | None]
 
 
-def plot_helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None) -> HelmholtzPanels:
+def plot_helmholtz(
+    split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None
+) -> HelmholtzPanels:
     """Draw a velocity field beside its two parts, over the potential of the one and the stream function of the other.
 
     Dark is high: the gradient part runs from dark to light, the rotational part along the edges of the shades.
