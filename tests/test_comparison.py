@@ -143,8 +143,9 @@ def test_survival_falls_by_hand():
 def test_the_figure_shows_the_curves():
     result = compare([1.0, 2.0, 4.0], [3.0, 6.0, NEVER], names=("curl", "gradient"))
     lines = cf.plot_survival(result, unit="epochs")
-    np.testing.assert_array_equal(lines[0].get_xdata(), [0.0, 1.0, 2.0, 4.0, 100.0])
+    np.testing.assert_array_equal(lines[0].get_xdata(), [0.0, 1.0, 2.0, 4.0, 4.0])
     np.testing.assert_allclose(lines[0].get_ydata(), [1, 2 / 3, 1 / 3, 0, 0], atol=1e-15)
+    np.testing.assert_array_equal(lines[1].get_xdata(), [0.0, 3.0, 6.0, 100.0])
     np.testing.assert_allclose(lines[1].get_ydata(), [1, 2 / 3, 1 / 3, 1 / 3])
     assert [line.get_label() for line in lines] == ["curl", "gradient"]
     assert lines[0].axes.get_xlabel() == "epochs"

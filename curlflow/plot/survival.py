@@ -24,7 +24,7 @@ def plot_survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: 
     Returns
     -------
     list of Line2D
-        The two curves, each to the horizon. Their confidence limits are shaded.
+        The two curves, each to the horizon or until no run is left. Their confidence limits are shaded.
 
     Examples
     --------
@@ -43,7 +43,8 @@ def plot_survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: 
     for name, curve, (colour, dashes) in zip(
         comparison.names, comparison.survival_curves(), looks, strict=True
     ):
-        times = np.append(curve.times, curve.horizon)
+        end = curve.horizon if curve.share[-1] > 0 else curve.times[-1]
+        times = np.append(curve.times, end)
         share, low, high = (np.append(side, side[-1]) for side in (curve.share, curve.lower, curve.upper))
         lines += ax.step(times, share, where="post", color=colour, linestyle=dashes, label=name)
         ax.fill_between(times, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
