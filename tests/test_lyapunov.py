@@ -311,6 +311,47 @@ def test_a_member_that_blows_up_leaves_the_others_alone():
     assert np.isfinite(ensemble.exponents).all()
 
 
+def test_members_of_a_large_ensemble_are_what_they_are_alone():
+    starts = START + jax.random.normal(jax.random.key(1), (70, 3))
+    options = {"Ttr": 2.0, "rtol": 1e-10, "atol": 1e-12}
+    ensemble = lyapunov_spectrum(lorenz, starts, T=3.0, batch="states", **options)
+    assert ensemble.run.state.steps.shape == (3,)
+    whole = lyapunov_spectrum(lorenz, starts, T=7.0, batch="states", **options)
+    np.testing.assert_array_equal(ensemble.extend(7.0).exponents, whole.exponents)
+    assert len(whole) == 70
+    keys = jax.random.split(jax.random.key(0), 70)
+    for member in (0, 23, 24, 69):
+        alone = lyapunov_spectrum(lorenz, starts[member], T=3.0, key=keys[member], **options)
+        np.testing.assert_allclose(ensemble[member].local, alone.local, atol=1e-5)
+        np.testing.assert_allclose(ensemble[member].final_state, alone.final_state, rtol=1e-5)
+        np.testing.assert_allclose(ensemble[member].final_frame, alone.final_frame, atol=1e-5)
+
+
+def test_systems_of_a_large_ensemble_keep_their_own_exponents():
+    rates = jnp.linspace(-1.0, 0.5, 150)
+    matrices = jax.vmap(jnp.diag)(jnp.stack([rates, rates - 1], axis=1))
+    ensemble = lyapunov_spectrum(Linear(matrices), jnp.zeros((150, 2)), T=20.0, Ttr=60.0, batch="systems")
+    assert ensemble.run.state.steps.shape == (3,)
+    np.testing.assert_allclose(ensemble.exponents, np.stack([rates, rates - 1], axis=1), atol=1e-6)
+
+
+def test_a_block_of_members_that_cannot_go_on_leaves_the_others_alone():
+    # y² = y0² − t: singular at y = 0, which only the members of the second block reach.
+    starts = jnp.where(jnp.arange(250) < 128, 100.0, 3.0)[:, None]
+    field = lambda t, y, args: -0.5 / y  # noqa: E731
+    ensemble = lyapunov_spectrum(field, starts, T=20.0, batch="states").extend(25.0)
+    first, second = ensemble[0], ensemble[249]
+    assert first.T == 25.0
+    assert first.final_state[0] == pytest.approx(np.sqrt(1e4 - 25), rel=1e-7)
+    assert first.exponents[0] == pytest.approx(-np.log(1 - 25e-4) / 2 / 25, rel=1e-6)
+    assert second.outcome.ending is Ending.STEP_TOO_SMALL
+    assert second.outcome.time == pytest.approx(9.0, abs=1e-5)
+    assert second.T == 8.0
+    assert second.exponents[0] == pytest.approx(np.log(9) / 2 / 8, rel=1e-6)
+    with pytest.raises(ValueError, match="able to go on"):
+        lyapunov_spectrum(field, starts[128:], T=20.0, batch="states").extend(25.0)
+
+
 def test_an_ensemble_of_systems_gives_each_its_own_exponents():
     rates = jnp.array([[[-1.0, 0.0], [0.0, -2.0]], [[0.5, 0.0], [0.0, 0.25]]])
     ensemble = lyapunov_spectrum(Linear(rates), jnp.zeros((2, 2)), T=50.0, batch="systems", Ttr=80.0)

@@ -33,6 +33,10 @@ MOST_PIECES = 2**20
 LARGEST_PACKED = 4096
 # and of up to this many through steps which are a single kernel.
 LARGEST_IN_ONE_KERNEL = 1000
+# Ensembles go in blocks of members, which hold about so many numbers together: the stages of a step then fit into the
+# processor's first cache. Members are added up in groups of this many, and no block of a larger ensemble has fewer.
+LARGEST_ENSEMBLE_BLOCK = 400
+MEMBERS_AT_ONCE = 8
 # Frames of more numbers than this take a step in blocks of tangent vectors, which the processor's caches hold.
 LARGEST_BLOCK = 100_000
 
@@ -73,17 +77,20 @@ class Problem(eqx.Module):
 
 
 class State(eqx.Module):
-    """Everything that a run needs in order to go on. Members of an ensemble are the trailing axis of y, frame and escape."""
+    """Everything that a run needs in order to go on.
+
+    Members of an ensemble are the trailing axis of y, frame and escape; every block of them has a clock of its own.
+    """
 
     y: PyTree[Array]
     frame: PyTree[Array]
-    step: Float[Array, ""]
-    interval: Int[Array, ""]
-    pieces: Int[Array, ""]
+    step: Float[Array, "*blocks"]
+    interval: Int[Array, "*blocks"]
+    pieces: Int[Array, "*blocks"]
     escape: Float[Array, "*members"]
-    status: Int[Array, ""]
-    time: Float[Array, ""]
-    steps: Int[Array, ""]
+    status: Int[Array, "*blocks"]
+    time: Float[Array, "*blocks"]
+    steps: Int[Array, "*blocks"]
 
 
 class Record(eqx.Module):
@@ -95,6 +102,16 @@ class Record(eqx.Module):
 
 def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
     """The state at the beginning of a run."""
+    if problem.members is None:
+        return _start(problem, y, frame)
+    members = jtu.tree_leaves(y)[0].shape[-1]
+    lanes = _lanes(members, _block_count(members, (y, frame)))
+    blocks = jtu.tree_map(partial(_cut, lanes=lanes), (y, frame))
+    state = _block_after_block(lambda own, block: _start(own, *block), problem, lanes, blocks)
+    return _joined_state(state, members)
+
+
+def _start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
     member_axis = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
     zero = jnp.zeros((), jnp.int64)
     return State(
@@ -112,7 +129,24 @@ def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
 
 @compiled
 def run_chunk(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
-    """Go on for `count` intervals, at most CHUNK of them, or until the run ends early."""
+    """Go on for `count` intervals, at most CHUNK of them, or until the run ends early.
+
+    An ensemble goes in blocks of members, one after another. Each takes the steps that its own members need, and ends for
+    itself.
+    """
+    if problem.members is None:
+        return _run_block(problem, state, count)
+    members = state.escape.size
+    lanes = _lanes(members, state.status.size)
+
+    def run_block(own: Problem, block: State) -> tuple[State, Record]:
+        return _run_block(own, block, count)
+
+    state, record = _block_after_block(run_block, problem, lanes, _cut_state(state, lanes))
+    return _joined_state(state, members), jtu.tree_map(partial(_join, members=members), record)
+
+
+def _run_block(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
     k, members = record_shape(problem, state)
     record = Record(jnp.zeros((CHUNK, k, *members)), jnp.zeros((CHUNK, *members)))
     last = state.interval + count
@@ -200,6 +234,88 @@ def _can_halve(problem: Problem, state: State) -> Bool[Array, ""]:
 def advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
     """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
     return (_iterate if problem.solver is None else _integrate)(problem, state, begin, end)
+
+
+# --------------------------------------------------------------------------------------------- blocks of an ensemble
+
+# Which parts of the state have the members as their trailing axis: the others have one value for every block.
+_HAS_MEMBERS = {field: field in ("y", "frame", "escape") for field in State.__dataclass_fields__}
+
+
+def member_state(state: State, member: int) -> State:
+    """The state of one member of an ensemble, with the clock of its block."""
+    block = member // _lanes(state.escape.size, state.status.size)
+    return _on_parts(
+        state,
+        lambda leaf: np.asarray(leaf)[..., member],
+        lambda leaf: np.asarray(leaf)[block],
+    )
+
+
+def _block_count(members: int, point: PyTree[Array]) -> int:
+    """How many blocks an ensemble has whose members are this point's trailing axis."""
+    most = LARGEST_ENSEMBLE_BLOCK * members // tangent.size(point)
+    return -(-members // max(most - most % MEMBERS_AT_ONCE, MEMBERS_AT_ONCE))
+
+
+def _lanes(members: int, blocks: int) -> int:
+    """How many members each of so many blocks has room for."""
+    fewest = -(-members // blocks)
+    return min(members, fewest + -fewest % MEMBERS_AT_ONCE)
+
+
+def _block_after_block(fn: Callable[..., Any], problem: Problem, lanes: int, blocks: Any) -> Any:
+    """`fn(problem, block)` on every block, with the block's own systems if every member has its own."""
+    if problem.members == "states":
+        return jax.lax.map(partial(fn, problem), blocks)
+    arrays, rest = eqx.partition((problem.system, problem.args), eqx.is_array)
+
+    def with_own_systems(pair: tuple[Any, Any]) -> Any:
+        arrays, block = pair
+        systems = eqx.combine(arrays, rest)
+        own = eqx.tree_at(lambda p: (p.system, p.args), problem, systems, is_leaf=lambda x: x is None)
+        return fn(own, block)
+
+    def cut(leaf: Array) -> Array:
+        return jnp.moveaxis(_cut(jnp.moveaxis(leaf, 0, -1), lanes), -1, 1)
+
+    return jax.lax.map(with_own_systems, (jtu.tree_map(cut, arrays), blocks))
+
+
+def _cut_state(state: State, lanes: int) -> State:
+    """The state in blocks, along a new first axis.
+
+    The places left over in the last block count as escaped: they are held still, and no step depends on them.
+    """
+    cut = _on_parts(state, partial(_cut, lanes=lanes), lambda clock: clock)
+    return eqx.tree_at(lambda s: s.escape, cut, _cut(state.escape, lanes, mode="constant"))
+
+
+def _joined_state(state: State, members: int) -> State:
+    return _on_parts(state, partial(_join, members=members), lambda clock: clock)
+
+
+def _on_parts(state: State, of_members: Callable[..., Any], of_clocks: Callable[..., Any]) -> State:
+    """Functions of all arrays which have a member axis, and of all which have not."""
+    parts = {
+        field: jtu.tree_map(of_members if has_members else of_clocks, getattr(state, field))
+        for field, has_members in _HAS_MEMBERS.items()
+    }
+    return State(**parts)
+
+
+def _cut(leaf: Array, lanes: int, mode: str = "edge") -> Array:
+    """Blocks of an array's last axis along a new first one: the last block is filled with copies, or with zeros."""
+    blocks = -(-leaf.shape[-1] // lanes)
+    width = [(0, 0)] * (leaf.ndim - 1) + [(0, lanes * blocks - leaf.shape[-1])]
+    filled = jnp.pad(leaf, width, mode=mode)
+    return jnp.moveaxis(filled.reshape(*leaf.shape[:-1], blocks, lanes), -2, 0)
+
+
+def _join(leaf: Array, members: int) -> Array:
+    """The array whose blocks these are."""
+    joined = jnp.moveaxis(leaf, 0, -2)
+    return joined.reshape(*joined.shape[:-2], -1)[..., :members]
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
@@ -324,7 +440,7 @@ def _integrate(problem: Problem, state: State, begin: Array, end: Array) -> tupl
         jnp.asarray(False) if problem.members else False,
     )
     loop = partial(jax.lax.while_loop, goes_on, one_step)
-    is_small = problem.members is None and tangent.size(point) <= LARGEST_IN_ONE_KERNEL
+    is_small = tangent.size(point) <= LARGEST_IN_ONE_KERNEL
     done = in_one_kernel(loop, begun) if is_small else loop(begun)
     y, V, growth = unpack(done.point)
     V = tangent.from_blocks(V, k, blocks)
@@ -409,7 +525,8 @@ def _error_size(problem: Problem, error: Any, before: Any, after: Any) -> Float[
             sizes.append(jnp.abs(q_error) / problem.rtol)
         return jnp.stack(sizes).max()
 
-    return jnp.max(problem.over_members(member_size)(error, before, after))
+    sizes = problem.over_members(member_size)(error, before, after)
+    return jnp.max(sizes)
 
 
 def _state_error(problem: Problem, error: Any, y0: Any, y1: Any) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
@@ -61,7 +62,8 @@ class LyapunovSpectrum:
         growth, volume = self.run.log_growth, self.run.volume_growth
         if self._member is None:
             return growth, volume
-        kept = slice(int(np.sum(self._all_times <= self._escape)))
+        inside = int(np.sum(self._all_times <= self._escape))
+        kept = slice(min(inside, max(int(self._state.interval) - self.run.transient, 0)))
         return growth[kept, :, self._member], volume[kept, self._member]
 
     @property
@@ -72,8 +74,12 @@ class LyapunovSpectrum:
 
     @property
     def _escape(self) -> float:
-        escape = np.asarray(self.run.state.escape)
-        return float(escape if self._member is None else escape[self._member])
+        return float(self._state.escape)
+
+    @cached_property
+    def _state(self) -> engine.State:
+        """Where this orbit stands."""
+        return self.run.state if self._member is None else engine.member_state(self.run.state, self._member)
 
     @property
     def dt(self) -> float:
@@ -156,17 +162,17 @@ class LyapunovSpectrum:
     @property
     def final_state(self) -> PyTree[Array]:
         """The state at the end."""
-        return self._own(self.run.state.y)
+        return jtu.tree_map(jnp.asarray, self._state.y)
 
     @property
     def final_frame(self) -> PyTree[Array]:
         """The tangent vectors at the end: like the state, with an axis of length k before the last one of every leaf."""
-        return self._own(self.run.state.frame)
+        return jtu.tree_map(jnp.asarray, self._state.frame)
 
     @property
     def stats(self) -> dict[str, Any]:
         """Evidence: solver, tolerances, steps, the time between two QRs in the end."""
-        problem, state = self.run.problem, self.run.state
+        problem, state = self.run.problem, self._state
         common = {"dt": self.dt, "steps": int(state.steps), "qr_interval": self.dt / int(state.pieces)}
         if problem.solver is None:
             return common
@@ -180,8 +186,8 @@ class LyapunovSpectrum:
     @cached_property
     def outcome(self) -> Outcome:
         """How the run ended."""
-        problem, t = self._own_problem, float(self.run.state.time)
-        early = ending.early_end(problem, self.run.state, self._escape)
+        problem, t = self._own_problem, float(self._state.time)
+        early = ending.early_end(problem, self._state, self._escape)
         if early is not None:
             return early
         if ending.is_at_rest(problem, self.final_state, t):
@@ -241,7 +247,7 @@ class LyapunovSpectrum:
         ValueError
             If the system is a map, or has too many conserved quantities to count.
         """
-        problem, t = self._own_problem, float(self.run.state.time)
+        problem, t = self._own_problem, float(self._state.time)
         if problem.solver is None:
             raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
         system, y = problem.system, self.final_state
@@ -310,16 +316,13 @@ class LyapunovSpectrum:
         pair = jtu.tree_map(own, (problem.system, problem.args))
         return eqx.tree_at(lambda p: (p.system, p.args), problem, pair, is_leaf=lambda x: x is None)
 
-    def _own(self, tree: PyTree[Array]) -> PyTree[Array]:
-        return tree if self._member is None else jtu.tree_map(lambda leaf: leaf[..., self._member], tree)
-
     def _looks_like_a_cycle(self) -> bool:
         problem = self._own_problem
         if problem.solver is None or len(self.exponents) < 2:
             return False
         zero, next_one = self.exponents[:2]
         pattern = abs(zero) <= self.resolution[0] and next_one < -self.resolution[1]
-        return bool(pattern) and ending.is_autonomous(problem, self.final_state, float(self.run.state.time))
+        return bool(pattern) and ending.is_autonomous(problem, self.final_state, float(self._state.time))
 
 
 @dataclass(frozen=True, repr=False)

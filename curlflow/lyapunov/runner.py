@@ -27,8 +27,8 @@ class Run:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether the run has not ended early."""
-        return int(self.state.status) == engine.RUNNING
+        """Whether the run, or any block of an ensemble, has not ended early."""
+        return _is_running(self.state)
 
 
 def begin(problem: engine.Problem, state: engine.State, transient: int, n: int, progress: bool) -> Run:
@@ -56,13 +56,13 @@ def _go_on(
 ) -> tuple[engine.State, np.ndarray, np.ndarray]:
     k, members = engine.record_shape(problem, state)
     log_growth, volume_growth = [np.zeros((0, k, *members))], [np.zeros((0, *members))]
-    chunk, done = FIRST_CHUNK, int(state.interval)
+    chunk, done = FIRST_CHUNK, _intervals_done(state)
     with tqdm(total=until - done, unit="interval", disable=not progress) as bar:
-        while done < until and int(state.status) == engine.RUNNING:
+        while done < until and _is_running(state):
             clock = time.perf_counter()
             count = jnp.asarray(min(chunk, until - done), jnp.int64)
             state, record = engine.run_chunk(problem, state, count)
-            new = int(state.interval) - done
+            new = _intervals_done(state) - done
             log_growth.append(np.asarray(record.log_growth[:new]))
             volume_growth.append(np.asarray(record.volume_growth[:new]))
             if time.perf_counter() - clock < SECONDS_BETWEEN_LOOKS:
@@ -70,3 +70,12 @@ def _go_on(
             done += new
             bar.update(new)
     return state, np.concatenate(log_growth), np.concatenate(volume_growth)
+
+
+def _is_running(state: engine.State) -> bool:
+    return bool(np.any(np.asarray(state.status) == engine.RUNNING))
+
+
+def _intervals_done(state: engine.State) -> int:
+    """The intervals of the block that has come furthest."""
+    return int(np.max(state.interval))
