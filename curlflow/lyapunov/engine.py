@@ -33,8 +33,8 @@ MOST_PIECES = 2**20
 LARGEST_PACKED = 4096
 # and of up to this many through steps which are a single kernel.
 LARGEST_IN_ONE_KERNEL = 1000
-# Ensembles go in blocks of members, which hold about so many numbers together: the stages of a step then fit into the
-# processor's first cache. Members are added up in groups of this many, and no block of a larger ensemble has fewer.
+# Ensembles go in blocks of members, which hold about so many numbers together: the stages of a step then stay in the
+# processor's nearest caches. Members are added up in groups of this many, and no block of a larger ensemble has fewer.
 LARGEST_ENSEMBLE_BLOCK = 400
 MEMBERS_AT_ONCE = 8
 # Frames of more numbers than this take a step in blocks of tangent vectors, which the processor's caches hold.
