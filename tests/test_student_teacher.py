@@ -283,6 +283,10 @@ def test_single_precision_is_in_the_sums_only():
     assert_same(velocity, flow(0.0, W), 3e-6)
     assert float(jnp.abs(velocity.W1 - flow(0.0, W).W1).max()) > 1e-12
     assert cf.integrate(single, W, 1.0, rtol=1e-5).final.W1.dtype == jnp.float64
+    lines = str(jax.make_jaxpr(lambda W: single(0.0, W))(W)).splitlines()
+    products = [line for line in lines if "dot_general" in line]
+    assert products
+    assert all(":f32[" in line for line in products)
     assert single.loss(W).dtype == jnp.float64
 
 
