@@ -33,7 +33,7 @@ class StudentFlow(eqx.Module):
         \delta_l = (W_{l+1}^\top \delta_{l+1}) \odot \varphi'(W_l h_{l-1}), \qquad
         \delta_L = e \odot \varphi_\text{out}'(W_L h_{L-1}), \quad e = y - \hat y,
 
-    with ⟨·⟩ the mean over the samples. With all signs +1 this is gradient flow on ½⟨\|e\|²⟩. Three parts can be changed:
+    with ⟨·⟩ the mean over the samples. With all signs +1 this is gradient flow on ½⟨‖e‖²⟩. Three parts can be changed:
 
     - `activate_output`: φ_out = φ, as in the paper's simulations, instead of the identity.
     - `objective="matching"`: δ_L = e, without the derivative φ′ at the output. This is the rule of the paper's simulations.
@@ -163,7 +163,7 @@ class StudentFlow(eqx.Module):
         return _output(jtu.tree_leaves(W), X, self.activation, self.activate_output)
 
     def loss(self, W: PyTree[Array]) -> Float[Array, ""]:
-        """What gradient flow descends: ½⟨|e|²⟩, or the matching loss, above its least value over all answers."""
+        """What gradient flow descends: ½⟨‖e‖²⟩, or the matching loss, above its least value over all answers."""
         if self.objective == "squared error" or not self.activate_output:
             return self.error(W)
         phi = ACTIVATIONS[self.activation]
@@ -172,7 +172,7 @@ class StudentFlow(eqx.Module):
         return (phi.potential(z) - y * z - phi.least(y)).sum() / len(y)
 
     def error(self, W: PyTree[Array]) -> Float[Array, ""]:
-        """The training error ½⟨|e|²⟩, whatever the objective."""
+        """The training error ½⟨‖e‖²⟩, whatever the objective."""
         X, targets = self._data64
         return ((targets - self.output(W, X)) ** 2).sum() / (2 * len(X))
 

@@ -63,7 +63,7 @@ class PredictionError(eqx.Module):
             )
 
     def __call__(self, t: Any, y: Any, args: Any = None) -> Float[Array, ""]:
-        """½ ⟨|answer − target|²⟩ at the state y: weights of the network, or any state with an `end_to_end` map."""
+        """½ ⟨‖answer − target‖²⟩ at the state y: weights of the network, or any state with an `end_to_end` map."""
         answers = self.X @ y.end_to_end.T if self.network is None else self.network.output(y, self.X)
         residual = self.targets - answers
         return (residual**2).sum() / (2 * len(self.X))
