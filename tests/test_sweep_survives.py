@@ -295,7 +295,8 @@ def test_a_call_that_kills_every_worker_stays_pending(client: Any, sweep: Any, t
         unfinished = sweep(cell, client=client)
     assert unfinished.attrs["pending"] == 1
     (tmp_path / "memory").touch()
-    assert same_results(sweep(cell, client=client), sweep(cell, "undisturbed.zarr"))
+    # In this process: a cluster that lost so many workers may be slow to replace them.
+    assert same_results(sweep(cell), sweep(cell, "undisturbed.zarr"))
 
 
 def test_a_cell_over_its_budget_is_ended_and_is_a_value(client: Any, sweep: Any):
