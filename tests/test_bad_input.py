@@ -314,11 +314,11 @@ INTEGRATION: dict[str, Case] = {
     ),
     "batch dense": (
         lambda: integrate(y0=np.ones((3, 2)), batch=True, dense=True),
-        "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch.",
+        "`dense`, `observe` and a `stop` function must be used with one initial condition, but y0 is a batch.",
     ),
     "batch with a stop function": (
         lambda: integrate(y0=np.ones((3, 2)), batch=True, stop=lambda t, y, args: True),
-        "`dense` and a `stop` function must be used with one initial condition, but y0 is a batch.",
+        "`dense`, `observe` and a `stop` function must be used with one initial condition, but y0 is a batch.",
     ),
     "state of another flow": (
         lambda: integrate(system=FLOW),
