@@ -13,12 +13,21 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import optimistix as optx
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
 # The smallest relative tolerance an integrator can honour in float64: below it, rounding decides the step size.
 SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)
+
+
+def blow_up_limit(blow_up: float, y0: PyTree[Array]) -> float:
+    """Return the largest magnitude that a run from `y0` may reach, as a number beyond that of `y0` itself."""
+    largest = float(optx.max_norm(y0))
+    if not blow_up > largest:
+        raise ValueError(f"`blow_up` must exceed the largest entry of y0, {largest:g}, but is {blow_up:g}.")
+    return float(blow_up)
 
 
 def require_float64() -> None:

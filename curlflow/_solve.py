@@ -13,6 +13,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from curlflow._compile import compiled
+from curlflow._states import size
 from curlflow.outcome import Ending, Outcome
 
 Stop = Literal["fixed point"] | Callable[[Any, PyTree[Array], Any], Any]
@@ -44,8 +45,8 @@ class Problem(eqx.Module):
         """
         _, acceleration = jax.jvp(lambda y: self.system(t, y, args), (y,), (velocity,))
         speed_squared, slowing = _inner(velocity, velocity), -_inner(velocity, acceleration)
-        speed = jnp.sqrt(speed_squared / sum(leaf.size for leaf in jtu.tree_leaves(y)))
-        return speed * speed_squared <= (self.atol + self.rtol * largest_entry(y)) * slowing
+        speed = jnp.sqrt(speed_squared / size(y))
+        return speed * speed_squared <= (self.atol + self.rtol * optx.max_norm(y)) * slowing
 
 
 @compiled
@@ -107,7 +108,7 @@ def _event(problem: Problem) -> diffrax.Event:
 
     def blow_up(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
         # In logarithms, because Newton's method must find the crossing of something that grows without bound.
-        return jnp.log(jnp.maximum(largest_entry(y), 1e-300)) - jnp.log(problem.blow_up)
+        return jnp.log(jnp.maximum(optx.max_norm(y), 1e-300)) - jnp.log(problem.blow_up)
 
     def fixed_point(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
         return problem.is_at_rest(direction * t, y, problem.system(direction * t, y, args), args)
@@ -143,7 +144,7 @@ def _elapsed(problem: Problem, clocks: Array) -> Array:
 def _batch_field(problem: Problem) -> Callable[..., Any]:
     def member_field(t: Array, y: PyTree[Array], args: Any) -> tuple[PyTree[Array], Array]:
         velocity = problem.system(t, y, args)
-        moves = largest_entry(y) < problem.blow_up
+        moves = optx.max_norm(y) < problem.blow_up
         if problem.stop is not None:
             moves &= ~problem.is_at_rest(t, y, velocity, args)
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
@@ -178,7 +179,7 @@ def outcome_of(problem: Problem, solution: diffrax.Solution) -> Outcome:
     if happened:
         return _stopped_outcome(happened[0], t_end, problem)
     if solution.result == diffrax.RESULTS.dt_min_reached and _outgrows_time(problem, solution):
-        largest = float(largest_entry(_final_state(solution)))
+        largest = float(optx.max_norm(_final_state(solution)))
         message = f"The state grows without bound at t = {t_end:.6g}: {largest:.3g} there, and too fast to be followed."
         return Outcome(Ending.BLEW_UP, t_end, message)
     return _solver_outcome(problem, solution, t_end)
@@ -195,7 +196,7 @@ def batch_outcomes_of(problem: Problem, solution: diffrax.Solution) -> tuple[Out
     t_end, (final, clocks) = _end_time(solution), _final_state(solution)
     t_own = float(problem.t0) + np.asarray(_elapsed(problem, clocks))
     stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
-    largest = np.asarray(jax.vmap(largest_entry, in_axes=-1)(final))
+    largest = np.asarray(jax.vmap(optx.max_norm, in_axes=-1)(final))
     blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
     ends = np.select([np.isnan(largest), blew_up], ["not_finite", "blow_up"], "fixed_point")
     common = _solver_outcome(problem, solution, t_end)
@@ -274,7 +275,7 @@ def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyT
 def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array], Array]) -> PyTree[Array]:
     """The members' states, times first and members second, NaN where a member had already blown up."""
     ys, clocks = state
-    blown = jax.vmap(jax.vmap(largest_entry, in_axes=-1))(ys) >= problem.blow_up
+    blown = jax.vmap(jax.vmap(optx.max_norm, in_axes=-1))(ys) >= problem.blow_up
     # The first state past the threshold is a member's last one.
     over = blown & (jnp.abs(_elapsed(problem, clocks)) < jnp.abs(ts - problem.t0)[:, None])
 
@@ -283,11 +284,6 @@ def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array]
         return jnp.where(jnp.expand_dims(over, tuple(range(2, leaf.ndim))), jnp.nan, leaf)
 
     return jtu.tree_map(mask, ys)
-
-
-def largest_entry(y: PyTree[Array]) -> Array:
-    """The largest magnitude of any entry of the pytree."""
-    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()
 
 
 def _inner(x: PyTree[Array], y: PyTree[Array]) -> Array:

@@ -1,10 +1,16 @@
-"""Stacks of states: pytrees whose leaves share a leading axis."""
+"""States as pytrees: their size, and stacks of them whose leaves share a leading axis."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+
+
+def size(y: PyTree[Array]) -> int:
+    """How many numbers the state holds."""
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(y))
 
 
 def flatten_states(ys: PyTree[Array]) -> Float[np.ndarray, "states numbers"]:

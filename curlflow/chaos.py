@@ -18,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from curlflow import _checks
 from curlflow.integrate import integrate
 from curlflow.lyapunov import LyapunovSpectrum, engine, lyapunov_spectrum, tangent
+from curlflow.lyapunov.problem import Problem, State
 from curlflow.lyapunov.runner import Run
 from curlflow.outcome import Ending
 
@@ -136,8 +137,8 @@ def _aligned_volumes(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @eqx.filter_jit
-def _volumes(problem: engine.Problem, state: engine.State, count: int) -> Float[Array, " times"]:
-    def one_interval(state: engine.State, nothing: None) -> tuple[engine.State, Array]:
+def _volumes(problem: Problem, state: State, count: int) -> Float[Array, " times"]:
+    def one_interval(state: State, nothing: None) -> tuple[State, Array]:
         begin, end = (problem.t0 + (state.interval + i) * problem.dt for i in (0, 1))
         after = engine.advance(problem, state, begin, end)[0]
         lengths = jnp.sqrt(tangent.column_squares(after.frame))

@@ -18,12 +18,12 @@ from curlflow._solve import (
     Stop,
     batch_outcomes_of,
     float64,
-    largest_entry,
     last_state,
     outcome_of,
     saved,
     solve,
 )
+from curlflow._states import size
 from curlflow.solvers import Dopri8, Tsit5
 from curlflow.trajectory import Trajectory
 
@@ -139,11 +139,11 @@ def integrate(
         t1=float64(_checks.finite_number("t1", t1)),
         rtol=float64(_relative_tolerance(rtol)),
         atol=float64(_checks.non_negative_number("atol", atol)),
-        blow_up=float64(_blow_up(blow_up, y0)),
+        blow_up=float64(_checks.blow_up_limit(blow_up, y0)),
         args=args,
         system=system,
         stop=_check_stop(stop),
-        solver=_choose_solver(solver, _size(y0) // members),
+        solver=_choose_solver(solver, size(y0) // members),
         is_batch=batch,
         dense=dense,
         max_steps=_step_budget(max_steps, dense),
@@ -170,10 +170,6 @@ def integrate(
     return Trajectory(ts, ys, outcome, stats, known, args, solution.interpolation, last_state=last)
 
 
-def _size(y: PyTree[Array]) -> int:
-    return sum(leaf.size for leaf in jtu.tree_leaves(y))
-
-
 def _relative_tolerance(rtol: float) -> float:
     rtol = _checks.positive_number("rtol", rtol)
     if rtol < _checks.SMALLEST_RTOL:
@@ -181,14 +177,6 @@ def _relative_tolerance(rtol: float) -> float:
             f"`rtol` must be at least {_checks.SMALLEST_RTOL:.2g}, a hundred times float64's precision, but is {rtol:g}."
         )
     return rtol
-
-
-def _blow_up(blow_up: float, y0: PyTree[Array]) -> float:
-    if not blow_up > float(largest_entry(y0)):
-        raise ValueError(
-            f"`blow_up` must exceed the largest entry of y0, {float(largest_entry(y0)):g}, but is {blow_up:g}."
-        )
-    return float(blow_up)
 
 
 def _check_stop(stop: Stop | None) -> Stop | None:

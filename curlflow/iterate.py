@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from numpy.typing import ArrayLike
 from tqdm import tqdm
@@ -98,11 +99,8 @@ def iterate(
     every = max(steps // DEFAULT_SAMPLES, 1) if every is None else _checks.positive_integer("every", every)
     _checks.require_state(system, y0)
     _checks.require_same_structure(lambda n, y, args: system.step(n.astype(jnp.int64), y, args), y0, args)
-    if not blow_up > float(_largest(y0)):
-        raise ValueError(
-            f"`blow_up` must exceed the largest entry of y0, {float(_largest(y0)):g}, but is {blow_up:g}."
-        )
-    problem = _Problem(system, args, observe, fold or {}, jnp.asarray(blow_up, jnp.float64))
+    limit = jnp.asarray(_checks.blow_up_limit(blow_up, y0), jnp.float64)
+    problem = _Problem(system, args, observe, fold or {}, limit)
     run = _start(problem, jnp.asarray(first), y0)
     records, numbers = [jtu.tree_map(lambda leaf: leaf[None], _observed(problem, run.n, y0))], [first]
     with tqdm(total=steps, disable=not progress) as bar:
@@ -244,7 +242,7 @@ def _go_on(
     def interval(run: _Run, _: None) -> tuple[_Run, Any]:
         goal = jnp.where(run.inside, jnp.minimum(run.n + every, last), run.n)
         after = jax.lax.while_loop(lambda run: run.n < goal, one_step, run)
-        inside = _largest(after.y) < problem.blow_up
+        inside = optx.max_norm(after.y) < problem.blow_up
         moved = (after.n > run.n) & inside
         run = jtu.tree_map(lambda new, old: jnp.where(inside, new, old), after, run)
         run = run._replace(inside=run.inside & inside)
@@ -259,13 +257,9 @@ def _to_the_escape(problem: _Problem, run: _Run) -> _Run:
     """The first state beyond the limit, found step by step."""
 
     def goes_on(run: _Run) -> Array:
-        return _largest(run.y) < problem.blow_up
+        return optx.max_norm(run.y) < problem.blow_up
 
     def one_step(run: _Run) -> _Run:
         return run._replace(n=run.n + 1, y=problem.system.step(run.n, run.y, problem.args))
 
     return jax.lax.while_loop(goes_on, one_step, run)
-
-
-def _largest(y: PyTree[Array]) -> Float[Array, ""]:
-    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(y) if leaf.size]).max()

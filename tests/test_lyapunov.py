@@ -26,7 +26,7 @@ from reference_systems import (
 import curlflow as cf
 from curlflow import solvers
 from curlflow._compile import in_one_kernel
-from curlflow.lyapunov import engine, lyapunov_spectrum
+from curlflow.lyapunov import flow_steps, lyapunov_spectrum, problem
 from curlflow.outcome import Ending
 
 START = jnp.array([1.0, 2.0, 3.0])
@@ -489,9 +489,10 @@ def test_a_forced_flow_has_no_zero_from_time():
 def test_blocks_of_tangent_vectors_and_loops_over_stages_change_nothing(monkeypatch):
     flow, W = network(N=4, M=3)
     exponents = []
-    for numbers in (engine.LARGEST_BLOCK, 20):  # five tangent vectors of 16 numbers: four blocks
-        monkeypatch.setattr(engine, "LARGEST_BLOCK", numbers)
-        monkeypatch.setattr(engine, "LARGEST_PACKED", numbers)
+    for numbers in (flow_steps.LARGEST_BLOCK, 20):  # five tangent vectors of 16 numbers: four blocks
+        monkeypatch.setattr(flow_steps, "LARGEST_BLOCK", numbers)
+        for room in (problem, flow_steps):
+            monkeypatch.setattr(room, "LARGEST_PACKED", numbers)
         monkeypatch.setattr(solvers, "LARGEST_UNROLLED", numbers)
         jax.clear_caches()
         exponents.append(lyapunov_spectrum(cf.NormConstrained(flow), W, 5, T=5.0).exponents)

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from curlflow.lyapunov import engine
+from curlflow.lyapunov.problem import COLUMN_LOST, STEP_LIMIT, STEP_TOO_SMALL, Problem, State
 from curlflow.outcome import Ending, Outcome
 
 LONGEST_CYCLE = 64
@@ -17,7 +18,7 @@ LONGEST_CYCLE = 64
 ROUNDINGS = 1e5
 
 
-def early_end(problem: engine.Problem, state: engine.State, escape: float) -> Outcome | None:
+def early_end(problem: Problem, state: State, escape: float) -> Outcome | None:
     """Why a run ended before its time; None if it did not."""
     t = float(state.time)
     if np.isfinite(escape):
@@ -27,19 +28,19 @@ def early_end(problem: engine.Problem, state: engine.State, escape: float) -> Ou
         )
         return Outcome(Ending.BLEW_UP, escape, message)
     status = int(state.status)
-    if status == engine.STEP_LIMIT:
+    if status == STEP_LIMIT:
         message = (
             f"{int(problem.max_steps)} steps did not reach the next QR from t = {t:.6g}. Raise `max_steps`, loosen `rtol`, "
             'or, if the system is small and stiff, take solver="kvaerno5".'
         )
         return Outcome(Ending.STEP_LIMIT, t, message)
-    if status == engine.STEP_TOO_SMALL:
+    if status == STEP_TOO_SMALL:
         message = (
             f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
             "or `rtol` is tighter than rounding allows."
         )
         return Outcome(Ending.STEP_TOO_SMALL, t, message)
-    if status == engine.COLUMN_LOST:
+    if status == COLUMN_LOST:
         message = (
             f"A tangent vector vanished at t = {t:.6g} in less than a millionth of `dt`: "
             "ask for fewer exponents, or look for a state at which the Jacobian is not finite."
@@ -48,19 +49,19 @@ def early_end(problem: engine.Problem, state: engine.State, escape: float) -> Ou
     return None
 
 
-def is_at_rest(problem: engine.Problem, y: PyTree[Array], t: float) -> bool:
+def is_at_rest(problem: Problem, y: PyTree[Array], t: float) -> bool:
     """Whether the state moves by no more than the solver's errors in an interval dt."""
     if problem.solver is None:
         return cycle_length(problem, y, t) == 1
     return bool(_moves_little(problem, y, jnp.asarray(t)))
 
 
-def cycle_length(problem: engine.Problem, y: PyTree[Array], t: float) -> int:
+def cycle_length(problem: Problem, y: PyTree[Array], t: float) -> int:
     """After how many steps, at most 64, a map comes back to y; 0 if it does not."""
     return int(_cycle_length(problem, y, jnp.asarray(round(t), jnp.int64)))
 
 
-def is_autonomous(problem: engine.Problem, y: PyTree[Array], t: float) -> bool:
+def is_autonomous(problem: Problem, y: PyTree[Array], t: float) -> bool:
     """Whether the vector field at y is the same at a later time."""
     here, later = _two_times(problem, y, jnp.asarray(t))
     pairs = zip(jtu.tree_leaves(here), jtu.tree_leaves(later), strict=True)
@@ -68,19 +69,19 @@ def is_autonomous(problem: engine.Problem, y: PyTree[Array], t: float) -> bool:
 
 
 @eqx.filter_jit
-def _moves_little(problem: engine.Problem, y: PyTree[Array], t: Array) -> Array:
+def _moves_little(problem: Problem, y: PyTree[Array], t: Array) -> Array:
     velocity = problem.system(t, y, problem.args)
-    tolerance = problem.atol + problem.rtol * engine.largest(y)
-    return engine.largest(velocity) * problem.dt <= 10 * tolerance
+    tolerance = problem.atol + problem.rtol * optx.max_norm(y)
+    return optx.max_norm(velocity) * problem.dt <= 10 * tolerance
 
 
 @eqx.filter_jit
-def _cycle_length(problem: engine.Problem, y: PyTree[Array], n: Array) -> Array:
-    scale = ROUNDINGS * jnp.finfo(jnp.float64).eps * engine.largest(y)
+def _cycle_length(problem: Problem, y: PyTree[Array], n: Array) -> Array:
+    scale = ROUNDINGS * jnp.finfo(jnp.float64).eps * optx.max_norm(y)
 
     def step(point: Any, i: Array) -> Any:
         point = problem.system.step(n + i, point, problem.args)
-        distance = engine.largest(jtu.tree_map(jnp.subtract, point, y))
+        distance = optx.max_norm(jtu.tree_map(jnp.subtract, point, y))
         return point, distance <= scale
 
     _, returned = jax.lax.scan(step, y, jnp.arange(LONGEST_CYCLE))
@@ -88,7 +89,7 @@ def _cycle_length(problem: engine.Problem, y: PyTree[Array], n: Array) -> Array:
 
 
 @eqx.filter_jit
-def _two_times(problem: engine.Problem, y: PyTree[Array], t: Array) -> Any:
+def _two_times(problem: Problem, y: PyTree[Array], t: Array) -> Any:
     # An irrational fraction of the interval, so that a forcing with a simple period is not met at the same phase.
     later = t + problem.dt / jnp.pi
     return problem.system(t, y, problem.args), problem.system(later, y, problem.args)

@@ -15,8 +15,9 @@ import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
 from curlflow import _checks
-from curlflow.lyapunov import ending, engine, runner, statistics
+from curlflow.lyapunov import blocks, ending, runner, statistics
 from curlflow.lyapunov.explained import Zeros, count_zeros
+from curlflow.lyapunov.problem import Problem, State
 from curlflow.outcome import Ending, Outcome
 
 
@@ -77,9 +78,9 @@ class LyapunovSpectrum:
         return float(self._state.escape)
 
     @cached_property
-    def _state(self) -> engine.State:
+    def _state(self) -> State:
         """Where this orbit stands."""
-        return self.run.state if self._member is None else engine.member_state(self.run.state, self._member)
+        return self.run.state if self._member is None else blocks.member_state(self.run.state, self._member)
 
     @property
     def dt(self) -> float:
@@ -304,7 +305,7 @@ class LyapunovSpectrum:
     __repr__ = __str__
 
     @property
-    def _own_problem(self) -> engine.Problem:
+    def _own_problem(self) -> Problem:
         """The problem as this orbit sees it: of an ensemble of systems, its member's own."""
         problem = self.run.problem
         if self._member is None or problem.members != "systems":

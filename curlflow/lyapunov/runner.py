@@ -9,6 +9,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from curlflow.lyapunov import engine
+from curlflow.lyapunov.problem import RUNNING, Problem, State, record_shape
 
 SECONDS_BETWEEN_LOOKS = 0.25
 FIRST_CHUNK = 4
@@ -18,8 +19,8 @@ FIRST_CHUNK = 4
 class Run:
     """A run of the engine: what is computed, all that was written down after the transient, and where it stands."""
 
-    problem: engine.Problem
-    state: engine.State
+    problem: Problem
+    state: State
     log_growth: Float[np.ndarray, "intervals k *members"]
     volume_growth: Float[np.ndarray, "intervals *members"]
     transient: int
@@ -31,7 +32,7 @@ class Run:
         return _is_running(self.state)
 
 
-def begin(problem: engine.Problem, state: engine.State, transient: int, n: int, progress: bool) -> Run:
+def begin(problem: Problem, state: State, transient: int, n: int, progress: bool) -> Run:
     """A run whose transient, so many intervals long, is over and forgotten."""
     state, log_growth, volume_growth = _go_on(problem, state, transient, progress)
     return Run(problem, state, log_growth[:0], volume_growth[:0], transient, n)
@@ -52,9 +53,9 @@ def go_on(run: Run, intervals: int, progress: bool) -> Run:
 
 
 def _go_on(
-    problem: engine.Problem, state: engine.State, until: int, progress: bool
-) -> tuple[engine.State, np.ndarray, np.ndarray]:
-    k, members = engine.record_shape(problem, state)
+    problem: Problem, state: State, until: int, progress: bool
+) -> tuple[State, np.ndarray, np.ndarray]:
+    k, members = record_shape(problem, state)
     log_growth, volume_growth = [np.zeros((0, k, *members))], [np.zeros((0, *members))]
     chunk, done = FIRST_CHUNK, _intervals_done(state)
     with tqdm(total=until - done, unit="interval", disable=not progress) as bar:
@@ -72,10 +73,10 @@ def _go_on(
     return state, np.concatenate(log_growth), np.concatenate(volume_growth)
 
 
-def _is_running(state: engine.State) -> bool:
-    return bool(np.any(np.asarray(state.status) == engine.RUNNING))
+def _is_running(state: State) -> bool:
+    return bool(np.any(np.asarray(state.status) == RUNNING))
 
 
-def _intervals_done(state: engine.State) -> int:
+def _intervals_done(state: State) -> int:
     """The intervals of the block that has come furthest."""
     return int(np.max(state.interval))

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from curlflow import _checks
+from curlflow._states import size
 from curlflow.lyapunov import engine, runner, tangent
+from curlflow.lyapunov.problem import Problem, State
 from curlflow.lyapunov.result import LyapunovEnsemble, LyapunovSpectrum, intervals
 from curlflow.solvers import Dopri8, Tsit5
 
@@ -146,7 +148,7 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
     _checks.require_one_of("batch", batch, (None, "states", "systems"))
     y0 = _checks.state_pytree("y0", y0)
     members = 1 if batch is None else _checks.leading_axis("y0", y0, "members")
-    n = tangent.size(y0) // members
+    n = size(y0) // members
     k = _exponent_count(k, n)
     T, Ttr, dt = _times(T, Ttr, dt, is_map)
     if is_map:
@@ -154,18 +156,14 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
     rtol = _relative_tolerance(DEFAULT_RTOL if rtol is None else rtol)
     atol = _checks.non_negative_number("atol", DEFAULT_ATOL if atol is None else atol)
     max_steps = _checks.positive_integer("max_steps", DEFAULT_MAX_STEPS if max_steps is None else max_steps)
-    if not blow_up > float(engine.largest(y0)):
-        raise ValueError(
-            f"`blow_up` must exceed the largest entry of y0, {float(engine.largest(y0)):g}, but is {blow_up:g}."
-        )
-    problem = engine.Problem(
+    problem = Problem(
         system=system,
         args=args,
         t0=_array(_checks.finite_number("t0", t0)),
         dt=_array(dt),
         rtol=_array(rtol),
         atol=_array(atol),
-        blow_up=_array(blow_up),
+        blow_up=_array(_checks.blow_up_limit(blow_up, y0)),
         max_steps=jnp.asarray(max_steps, jnp.int64),
         solver=None if is_map else _choose_solver(solver, rtol, atol),
         with_divergence=k == n if divergence is None else bool(divergence),
@@ -179,7 +177,7 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
     return LyapunovSpectrum(run) if batch is None else LyapunovEnsemble(run)
 
 
-def _start(problem: engine.Problem, y0: PyTree[Array], k: int, key: PRNGKeyArray) -> engine.State:
+def _start(problem: Problem, y0: PyTree[Array], k: int, key: PRNGKeyArray) -> State:
     if problem.members is None:
         return _compiled_start(problem, y0, tangent.random_frame(key, y0, k))
     members = jtu.tree_leaves(y0)[0].shape[0]
@@ -244,7 +242,7 @@ def _choose_solver(solver: Solver | None, rtol: float, atol: float) -> diffrax.A
     return chosen
 
 
-def _check_start(problem: engine.Problem, y0: PyTree[Array], key: PRNGKeyArray) -> None:
+def _check_start(problem: Problem, y0: PyTree[Array], key: PRNGKeyArray) -> None:
     """Refuse a state that the system cannot move, and a vector field that is not finite or the same everywhere."""
     system, args, first = problem.system, problem.args, y0
     if problem.members is not None:
@@ -268,7 +266,7 @@ def _check_start(problem: engine.Problem, y0: PyTree[Array], key: PRNGKeyArray) 
         )
 
 
-def _first_member(problem: engine.Problem, members: int) -> Any:
+def _first_member(problem: Problem, members: int) -> Any:
     for path, leaf in jtu.tree_leaves_with_path(eqx.filter((problem.system, problem.args), eqx.is_array)):
         if leaf.ndim == 0 or leaf.shape[0] != members:
             raise ValueError(

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from curlflow._states import size
+
 # Up to this many columns Gram–Schmidt is written out column by column, which for small systems is far cheaper than a library
 # call; above it, frames at least this many times taller than wide go by Cholesky factors of their Gram matrix.
 MOST_UNROLLED_COLUMNS = 8
@@ -25,11 +27,6 @@ CHOLESKY_ASPECT = 4
 def frame_axes(y: PyTree[Array]) -> PyTree[int]:
     """Where the tangent axis stands in every leaf of a frame of states like `y`."""
     return jtu.tree_map(lambda leaf: max(leaf.ndim - 1, 0), y)
-
-
-def size(y: PyTree[Array]) -> int:
-    """How many numbers the state holds."""
-    return sum(jnp.size(leaf) for leaf in jtu.tree_leaves(y))
 
 
 def random_frame(key: PRNGKeyArray, y: PyTree[Array], k: int) -> PyTree[Array]:
