@@ -19,11 +19,13 @@ from matplotlib.collections import QuadMesh
 
 import curlflow as cf
 from curlflow.plot import style
+from curlflow.solvers import RungeKuttaChebyshev
 
 EPOCH = 0.1
 INPUT_DEVIATION = 0.5**0.5
 TRAINING_SAMPLES, TEST_SAMPLES = 250, 100
-# A run has learned when its loss is below this. The integrator's own errors are a hundred times smaller.
+# A run has learned when its loss is below this. The integrator's own errors shrink with it: fixed points of the flow are fixed points of
+# every Runge–Kutta method, and only the way to them is approximate.
 LEARNED = 1e-13
 SMALLEST_SHOWN = 1e-10
 
@@ -84,18 +86,18 @@ def move(t: Any, y: Any, flow: Any) -> Any:
 
 def has_learned(t: Any, y: Any, flow: Any) -> Any:
     """Whether the loss is below what counts as learned."""
-    return _loss(flow, y) < LEARNED
-
-
-def _loss(flow: Any, y: Any) -> Any:
-    return flow.loss(y)
+    return flow.loss(y) < LEARNED
 
 
 def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[str, Any]:
     """One cell: a random student follows the flow until it has learned, or for the time T."""
     network = draw_network(c, seed, total, alpha_h=alpha_h)
     flow, y = smallest_variables(network.flow, network.student)
-    run = cf.integrate(move, y, T, args=flow, ts=[T], rtol=1e-6, atol=1e-10, stop=has_learned)
+    # Slow drift along a valley with steep walls: for few inputs it is stability that limits an ordinary method's steps.
+    solver = RungeKuttaChebyshev(stages=10) if c < 1 else "tsit5"
+    run = cf.integrate(
+        move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned
+    )
     return {
         "test_error": network.test_error(run.final),
         "train_error": float(flow.loss(run.final)),
