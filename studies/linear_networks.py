@@ -24,8 +24,8 @@ from curlflow.solvers import RungeKuttaChebyshev
 EPOCH = 0.1
 INPUT_DEVIATION = 0.5**0.5
 TRAINING_SAMPLES, TEST_SAMPLES = 250, 100
-# A run has learned when its loss is below this. The integrator's own errors shrink with it: fixed points of the flow are fixed points of
-# every Runge–Kutta method, and only the way to them is approximate.
+# A run has learned when its loss is below this. Fixed points of a flow are fixed points of every Runge–Kutta method: only the
+# way to them is approximate.
 LEARNED = 1e-13
 SMALLEST_SHOWN = 1e-10
 
@@ -95,9 +95,7 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     flow, y = smallest_variables(network.flow, network.student)
     # Slow drift along a valley with steep walls: for few inputs it is stability that limits an ordinary method's steps.
     solver = RungeKuttaChebyshev(stages=10) if c < 1 else "tsit5"
-    run = cf.integrate(
-        move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned
-    )
+    run = cf.integrate(move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned)
     return {
         "test_error": network.test_error(run.final),
         "train_error": float(flow.loss(run.final)),
