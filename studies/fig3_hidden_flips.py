@@ -13,8 +13,6 @@ Errors are those of the norm-constrained flow, of which minibatch descent at the
 are those of full-batch descent, as in the paper. Without `--parts`: all of them.
 """
 
-import argparse
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp  # noqa: E402
-import matplotlib as mpl  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
@@ -36,47 +33,12 @@ from linear_networks import (  # noqa: E402
     learn,
     measure_orbit,
 )
+from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
-from curlflow.sweeps.workers import local_client  # noqa: E402
 
-PARTS = ("errors", "inset", "order", "orbit")
 LAST_EPOCHS = 1000
 PERTURBATION = 1e-10
-
-
-def main() -> None:
-    """Compute, draw and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="smaller networks, coarser grids; the same figures"
-    )
-    parser.add_argument(
-        "--workers", type=int, help="worker processes (needs curlflow[cluster]); default: this one"
-    )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to compute")
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/fig3_hidden_flips"), help="folder for figures, data and sweeps"
-    )
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    mpl.use("Agg")
-    compute = {
-        "errors": compute_errors,
-        "inset": compute_inset,
-        "order": compute_order,
-        "orbit": compute_orbit,
-    }
-    draw = {"errors": draw_errors, "inset": draw_inset, "order": draw_order, "orbit": draw_orbit}
-    for part in options.parts:
-        begin = time.perf_counter()
-        with local_client(options.workers) as client:
-            results = compute[part](options.quick, options.out / f"{part}.zarr", client)
-        results.to_netcdf(options.out / f"fig3_{part}.nc", engine="h5netcdf")
-        draw[part](results, options.out)
-        print(f"{part}: {time.perf_counter() - begin:.0f} s now; {report(part, results)}")
 
 
 # ------------------------------------------------------------------------------------------------- test errors
@@ -212,22 +174,35 @@ def draw_orbit(results: xr.Dataset, out: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- report
 
 
-def report(part: str, results: xr.Dataset) -> str:
-    """What the numbers say, in a sentence."""
-    if part in ("errors", "inset"):
-        margin = cf.stability_margin(results["c"].values[:, None], results["alpha_h"].values[None], 0.0)
-        learned = results["test_error"] < 1e-10
-        stable, unstable = (learned.mean("seed").values[side] for side in (margin > 0.1, margin < -0.1))
-        return (
-            f"{results['wall_time'].sum().item():.0f} s of computing; test error below 1e-10 in {stable.mean():.1%} "
-            f"of the runs well inside the stable side and in {unstable.mean():.1%} well inside the unstable side."
-        )
-    if part == "order":
-        q = results["q_along_c"]
-        return f"q spans {float(q.min()):.1e} to {float(q.max()):.1e} along c."
+def report_errors(results: xr.Dataset) -> str:
+    """How many runs learned, on both sides of the boundary."""
+    margin = cf.stability_margin(results["c"].values[:, None], results["alpha_h"].values[None], 0.0)
+    learned = results["test_error"] < 1e-10
+    stable, unstable = (learned.mean("seed").values[side] for side in (margin > 0.1, margin < -0.1))
+    return (
+        f"{results['wall_time'].sum().item():.0f} s of computing; test error below 1e-10 in {stable.mean():.1%} "
+        f"of the runs well inside the stable side and in {unstable.mean():.1%} well inside the unstable side."
+    )
+
+
+def report_order(results: xr.Dataset) -> str:
+    """How far q spans."""
+    q = results["q_along_c"]
+    return f"q spans {float(q.min()):.1e} to {float(q.max()):.1e} along c."
+
+
+def report_orbit(results: xr.Dataset) -> str:
+    """Where the loss ended."""
     final = results["loss"].values[-100:]
     return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
 
 
+PARTS = {
+    "errors": Part(compute_errors, draw_errors, report_errors),
+    "inset": Part(compute_inset, draw_inset, report_errors),
+    "order": Part(compute_order, draw_order, report_order),
+    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+}
+
 if __name__ == "__main__":
-    main()
+    run_parts("fig3_hidden_flips", __doc__, PARTS)

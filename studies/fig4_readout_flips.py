@@ -10,8 +10,6 @@ Each part writes a figure and its numbers (.nc); the sweep may be killed and is 
 All runs are full-batch descent from 1e-15 beside the teacher, as in the paper, in Gram variables where these are fewer.
 """
 
-import argparse
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp  # noqa: E402
-import matplotlib as mpl  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
@@ -34,41 +31,11 @@ from linear_networks import (  # noqa: E402
     measure_orbit,
     smallest_variables,
 )
+from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
-from curlflow.sweeps.workers import local_client  # noqa: E402
 
-PARTS = ("diagram", "orbit")
 PERTURBATION = 1e-15
-
-
-def main() -> None:
-    """Compute, draw and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="smaller networks, coarser grids; the same figures"
-    )
-    parser.add_argument(
-        "--workers", type=int, help="worker processes (needs curlflow[cluster]); default: this one"
-    )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to compute")
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/fig4_readout_flips"), help="folder for figures, data and sweeps"
-    )
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    mpl.use("Agg")
-    compute = {"diagram": compute_diagram, "orbit": compute_orbit}
-    draw = {"diagram": draw_diagram, "orbit": draw_orbit}
-    for part in options.parts:
-        begin = time.perf_counter()
-        with local_client(options.workers) as client:
-            results = compute[part](options.quick, options.out / f"{part}.zarr", client)
-        results.to_netcdf(options.out / f"fig4_{part}.nc", engine="h5netcdf")
-        draw[part](results, options.out)
-        print(f"{part}: {time.perf_counter() - begin:.0f} s now; {report(part, results)}")
 
 
 def beside_teacher(c: float, alpha_r: float, seed: int, total: int) -> tuple[Network, cf.Weights]:
@@ -140,21 +107,29 @@ def draw_orbit(results: xr.Dataset, out: Path) -> None:
     draw_orbit_figure(results, out / "fig4_orbit.pdf")
 
 
-def report(part: str, results: xr.Dataset) -> str:
-    """What the numbers say, in a sentence."""
-    if part == "diagram":
-        margin = cf.stability_margin(results["c"].values[:, None], 0.0, results["alpha_r"].values[None])
-        spiked = (results["peak_error"] > 1e-3).mean("seed").values
-        learned = (results["test_error"] < 1e-10).mean("seed").values
-        return (
-            f"{results['wall_time'].sum().item():.0f} s of computing; the error passed 1e-3 in "
-            f"{spiked[margin > 0.1].mean():.1%} of the runs well inside the stable side and in "
-            f"{spiked[margin < -0.1].mean():.1%} well inside the unstable side, of which "
-            f"{learned[margin < -0.1].mean():.1%} ended below 1e-10."
-        )
+def report_diagram(results: xr.Dataset) -> str:
+    """How many errors passed 1e-3 on the way, and fell again."""
+    margin = cf.stability_margin(results["c"].values[:, None], 0.0, results["alpha_r"].values[None])
+    spiked = (results["peak_error"] > 1e-3).mean("seed").values
+    learned = (results["test_error"] < 1e-10).mean("seed").values
+    return (
+        f"{results['wall_time'].sum().item():.0f} s of computing; the error passed 1e-3 in "
+        f"{spiked[margin > 0.1].mean():.1%} of the runs well inside the stable side and in "
+        f"{spiked[margin < -0.1].mean():.1%} well inside the unstable side, of which "
+        f"{learned[margin < -0.1].mean():.1%} ended below 1e-10."
+    )
+
+
+def report_orbit(results: xr.Dataset) -> str:
+    """How far the loss rose, and where it ended."""
     final = results["loss"].values
     return f"the loss rose to {final.max():.3g} and ended at {final[-1]:.3g}."
 
 
+PARTS = {
+    "diagram": Part(compute_diagram, draw_diagram, report_diagram),
+    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+}
+
 if __name__ == "__main__":
-    main()
+    run_parts("fig4_readout_flips", __doc__, PARTS)
