@@ -85,6 +85,26 @@ def test_chaos_seen_for_a_few_lyapunov_times_is_undecided():
     assert result.motion is Motion.UNDECIDED, str(result)
 
 
+class CalmsDown:
+    """Triples the angle of a point around the origin for 5000 steps, which is chaos, and rotates it from then on."""
+
+    def step(self, n, y, args):
+        angle = jnp.where(n < 5000, 3.0, 1.0) * jnp.arctan2(y[1], y[0]) + GOLDEN_RATIO
+        return jnp.linalg.norm(y) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def test_a_map_that_depends_on_n_is_observed_where_its_run_ended():
+    result = chaos.verdict(CalmsDown(), jnp.array([1.0, 0.0]), T=1000, Ttr=5000)
+    assert result.motion is Motion.QUASI_PERIODIC, str(result)
+
+
+def test_an_observable_that_does_not_vary_is_regular():
+    result = chaos.verdict(
+        CalmsDown(), jnp.array([1.0, 0.0]), T=1000, Ttr=5000, observable=lambda y: 0 * y[0]
+    )
+    assert "0–1 test: K = 0.00" in str(result)
+
+
 def test_more_exponents_may_be_asked_for():
     result = chaos.verdict(two_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0]), 4, T=60.0)
     np.testing.assert_allclose(result.spectrum.exponents[2:], -2.0, atol=0.2)
