@@ -1,12 +1,15 @@
-"""Tsit5 and Dopri8 with their stages written out, as diffrax solvers.
+"""Explicit Runge–Kutta methods as diffrax solvers: Tsit5 and Dopri8 with their stages written out, and a stabilised one.
 
-Diffrax's own explicit Runge–Kutta solvers loop over the stages inside the compiled program, which costs microseconds a step
-on a CPU whatever the system. Here the same tableaux, read from diffrax, are unrolled at trace time and their zeros skipped:
-the numbers are the same up to rounding, and a step of a small system is several times faster. Use them wherever diffrax
-takes a solver, with any step size controller. States of many numbers, whose stages cost more than that, get a loop again,
-in which the vector field is compiled only once.
+Diffrax's own explicit solvers loop over the stages inside the compiled program, which costs microseconds a step on a CPU
+whatever the system. In `Tsit5` and `Dopri8` the same tableaux, read from diffrax, are unrolled at trace time and their zeros
+skipped: the numbers are the same up to rounding, and a step of a small system is several times faster. States of many
+numbers, whose stages cost more than that, get a loop again, in which the vector field is compiled only once.
+
+`RungeKuttaChebyshev`, which diffrax does not have, takes long steps where fast directions only decay. Use all of them
+wherever diffrax takes a solver, with any step size controller.
 """
 
+import abc
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -19,15 +22,16 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from curlflow._states import size
+
 # States of more numbers than this go through their stages in a loop.
 LARGEST_UNROLLED = 50_000
 
 
-class AbstractUnrolledSolver(diffrax.AbstractAdaptiveSolver):
-    """An explicit Runge–Kutta method whose last stage is the next step's first, with unrolled stages."""
+class AbstractFirstSameAsLastSolver(diffrax.AbstractAdaptiveSolver):
+    """An explicit method that evaluates the velocity at the new state last, where the next step begins."""
 
     term_structure: ClassVar = diffrax.AbstractTerm
-    tableau: ClassVar[diffrax.ButcherTableau]
     order_of_convergence: ClassVar[int]
 
     def order(self, terms: Any) -> int | None:
@@ -50,18 +54,34 @@ class AbstractUnrolledSolver(diffrax.AbstractAdaptiveSolver):
         made_jump: Any,
     ) -> Any:
         """One step: the new state, its error estimate, the stages for interpolation, and the last stage's velocity."""
-        control = terms.contr(t0, t1)
         velocity = _velocity_at_start(terms, t0, y0, args, solver_state, made_jump)
+        y, error, stages, last = self.through_the_stages(terms, t0, t1, y0, args, velocity)
+        interpolation = {"y0": y0, "y1": y, "k": jtu.tree_map(lambda *k: jnp.stack(k), *stages)}
+        return y, error, interpolation, last, diffrax.RESULTS.successful
+
+    @abc.abstractmethod
+    def through_the_stages(
+        self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], args: Any, velocity: PyTree[Array]
+    ) -> tuple[PyTree[Array], PyTree[Array], list[PyTree[Array]], PyTree[Array]]:
+        """The new state, its error estimate, the steps along the velocities that interpolation needs, the last velocity."""
+
+
+class AbstractUnrolledSolver(AbstractFirstSameAsLastSolver):
+    """A method given by a tableau, with unrolled stages."""
+
+    tableau: ClassVar[diffrax.ButcherTableau]
+
+    def through_the_stages(
+        self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], args: Any, velocity: PyTree[Array]
+    ) -> tuple[PyTree[Array], PyTree[Array], list[PyTree[Array]], PyTree[Array]]:
+        control = terms.contr(t0, t1)
         stage = partial(self._stage, terms, t0, t1, y0)
-        size = sum(leaf.size for leaf in jtu.tree_leaves(y0))
-        run_through = _unrolled if size <= LARGEST_UNROLLED else _in_a_loop
+        run_through = _unrolled if size(y0) <= LARGEST_UNROLLED else _in_a_loop
         times = [t0 + c * (t1 - t0) for c in self.tableau.c]
         y, velocities = run_through(stage, lambda t, y: terms.vf(t, y, args), times, y0, velocity)
         # The last velocity was evaluated at the new state itself, whose weights b_sol are the tableau's last row.
         error = terms.prod(_combine(self.tableau.b_error, velocities), control)
-        stages = [terms.prod(velocity, control) for velocity in velocities]
-        interpolation = {"y0": y0, "y1": y, "k": jtu.tree_map(lambda *k: jnp.stack(k), *stages)}
-        return y, error, interpolation, velocities[-1], diffrax.RESULTS.successful
+        return y, error, [terms.prod(velocity, control) for velocity in velocities], velocities[-1]
 
     def _stage(
         self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], i: int, velocities: PyTree[Array]
@@ -84,7 +104,11 @@ class Tsit5(AbstractUnrolledSolver):
 
 @final
 class Dopri8(AbstractUnrolledSolver):
-    """Dormand and Prince's 8(7) method, unrolled: the choice for small systems at tight tolerances."""
+    """Dormand and Prince's 8(7) method, unrolled: the fewest steps at tight tolerances.
+
+    `lyapunov_spectrum` takes it unless told otherwise, `integrate` for small systems, in which its many stages compile
+    quickly.
+    """
 
     tableau: ClassVar[diffrax.ButcherTableau] = diffrax.Dopri8.tableau
     order_of_convergence: ClassVar[int] = 8
@@ -149,7 +173,7 @@ def _combine(coefficients: np.ndarray, velocities: list[PyTree[Array]]) -> PyTre
 
 
 @final
-class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
+class RungeKuttaChebyshev(AbstractFirstSameAsLastSolver):
     """The stabilised second-order method RKC: long steps where fast directions only decay, without solving equations.
 
     With s stages it is stable on the negative real axis down to about −0.65 (s² − 1), where s stages of an ordinary explicit
@@ -168,7 +192,7 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
     """
 
     stages: int = 10
-    term_structure: ClassVar = diffrax.AbstractTerm
+    order_of_convergence: ClassVar[int] = 2
     interpolation_cls: ClassVar[Callable[..., diffrax.AbstractLocalInterpolation]] = (
         diffrax.ThirdOrderHermitePolynomialInterpolation.from_k
     )
@@ -177,29 +201,13 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
         if self.stages < 2:
             raise ValueError(f"`stages` must be at least 2, but is {self.stages}.")
 
-    def order(self, terms: Any) -> int | None:
-        return 2
-
-    def init(self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], args: Any) -> PyTree[Array]:
-        return terms.vf(t0, y0, args)
-
-    def func(self, terms: Any, t0: Any, y0: PyTree[Array], args: Any) -> PyTree[Array]:
-        return terms.vf(t0, y0, args)
-
-    def step(
-        self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: PyTree[Array],
-        args: Any,
-        solver_state: PyTree[Array],
-        made_jump: Any,
-    ) -> Any:
-        """One step: a recurrence of three terms through the stages, which leaves the last velocity to the next step."""
+    def through_the_stages(
+        self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], args: Any, velocity: PyTree[Array]
+    ) -> tuple[PyTree[Array], PyTree[Array], list[PyTree[Array]], PyTree[Array]]:
+        """A recurrence of three terms through the stages."""
         control = terms.contr(t0, t1)
         first, rows = _chebyshev(self.stages)
-        k0 = terms.prod(_velocity_at_start(terms, t0, y0, args, solver_state, made_jump), control)
+        k0 = terms.prod(velocity, control)
         before, now = y0, jtu.tree_map(lambda y, k: y + first * k, y0, k0)
         for c, mu, nu, mu_k, gamma in rows:
             k = terms.prod(terms.vf(t0 + c * (t1 - t0), now, args), control)
@@ -212,11 +220,10 @@ class RungeKuttaChebyshev(diffrax.AbstractAdaptiveSolver):
                     *parts,
                 ),
             )
-        velocity = terms.vf(t1, now, args)
-        k1 = terms.prod(velocity, control)
+        last = terms.vf(t1, now, args)
+        k1 = terms.prod(last, control)
         error = jtu.tree_map(lambda y0, y1, k0, k1: 0.8 * (y0 - y1) + 0.4 * (k0 + k1), y0, now, k0, k1)
-        interpolation = {"y0": y0, "y1": now, "k": jtu.tree_map(lambda *k: jnp.stack(k), k0, k1)}
-        return now, error, interpolation, velocity, diffrax.RESULTS.successful
+        return now, error, [k0, k1], last
 
 
 def _chebyshev(s: int) -> tuple[float, list[tuple[float, ...]]]:
