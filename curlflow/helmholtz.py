@@ -6,19 +6,14 @@ Both potentials are polynomials, found by projection: no grid, and for polynomia
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import xarray as xr
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Float
 from numpy.polynomial import legendre
 
 from curlflow import _checks
-from curlflow._states import take
-from curlflow.planes import Limits, Plane, planar_state_space, window_limits
+from curlflow.planes import Limits, Plane, planar_state_space, velocity_in_plane, window_limits
 
 
 @dataclass(frozen=True)
@@ -266,18 +261,7 @@ def _mean_square(field: Float[np.ndarray, "2 y x"], weights: Float[np.ndarray, "
 def _velocity(
     system: Any, plane: Plane, x: np.ndarray, y: np.ndarray, t: float, args: Any
 ) -> Float[np.ndarray, "2 y x"]:
-    states = plane.embed(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
-    first = take(states, 0)
-    _checks.require_flow(system)
-    _checks.require_state(system, first)
-    _checks.require_same_structure(system, first, args, t)
-    velocity = _in_plane(system, states, plane.axes, jnp.asarray(t, jnp.float64), args)
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    velocity, _ = velocity_in_plane(system, plane, grid, t, args)
     _checks.require_finite("velocity in the window", velocity)
     return np.asarray(velocity).T.reshape(2, len(y), len(x))
-
-
-@eqx.filter_jit
-def _in_plane(
-    system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
-) -> Float[Array, "points 2"]:
-    return jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states) @ axes.T

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow._states import flatten_states
+from curlflow._compile import compiled
+from curlflow._states import flatten_states, take
 from curlflow.linearize import spectrum
 from curlflow.trajectory import Trajectory
 
@@ -227,6 +229,21 @@ def planar_state_space(system: Any, t: float, args: Any) -> Plane:
     return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
 
 
+def velocity_in_plane(
+    system: Any, plane: Plane, points: ArrayLike, t: float, args: Any
+) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
+    """The velocity along the plane's axes at points of the plane, and the share of the speed that leads out of it.
+
+    ValueError for a system that is no flow, or none on the plane's states.
+    """
+    states = plane.embed(points)
+    first = take(states, 0)
+    _checks.require_flow(system)
+    _checks.require_state(system, first)
+    _checks.require_same_structure(system, first, args, t)
+    return _velocity(system, states, plane.axes, jnp.asarray(t, jnp.float64), args)
+
+
 def window_limits(name: str, limits: Any) -> Limits:
     """A pair (low, high) of finite numbers in this order; ValueError for anything else."""
     try:
@@ -268,3 +285,14 @@ def _orthonormal(span: Float[np.ndarray, "2 state"]) -> Float[np.ndarray, "2 sta
     if length <= 1e-9 * np.linalg.norm(span[1]):
         raise ValueError("`modes` must belong to two independent eigenvectors, but these are parallel.")
     return np.stack([first, second / length])
+
+
+@compiled
+def _velocity(
+    system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
+) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
+    flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
+    inside = flat @ axes.T
+    speed = jnp.linalg.norm(flat, axis=1)
+    outside = jnp.linalg.norm(flat - inside @ axes, axis=1) / jnp.where(speed > 0, speed, 1.0)
+    return inside, outside

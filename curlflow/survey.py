@@ -22,7 +22,7 @@ from curlflow._states import take
 from curlflow.fixed_points import FixedPoint, Kind, find_fixed_points
 from curlflow.integrate import integrate
 from curlflow.linearize import spectrum
-from curlflow.planes import Limits, Plane, planar_state_space, window_limits
+from curlflow.planes import Limits, Plane, planar_state_space, velocity_in_plane, window_limits
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,9 @@ def survey(
         raise ValueError("`resolution` must be at least 2, but is 1.")
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    states = plane.embed(grid)
-    first = take(states, 0)
-    _checks.require_state(system, first)
-    _checks.require_same_structure(system, first, args, t)
-    velocity, outside = map(np.asarray, _velocity_on_plane(system, states, plane.axes, _time(t), args))
-    loss = np.asarray(_loss(system, states)).reshape(resolution, -1) if hasattr(system, "loss") else None
+    velocity, outside = map(np.asarray, velocity_in_plane(system, plane, grid, t, args))
+    has_loss = hasattr(system, "loss")
+    loss = np.asarray(_loss(system, plane.embed(grid))).reshape(resolution, -1) if has_loss else None
     fixed_points, curves, separatrices = (), (), ()
     if plane.is_whole_space:
         window = _Window(system, plane, np.array([xlim, ylim]), t, args)
@@ -181,18 +178,6 @@ class _Window:
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         return np.all((points >= self.box[:, 0]) & (points <= self.box[:, 1]), axis=-1)
-
-
-@compiled
-def _velocity_on_plane(
-    system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
-) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
-    """The in-plane velocity at every state, and the share of the speed that leads out of the plane."""
-    flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
-    inside = flat @ axes.T
-    speed = jnp.linalg.norm(flat, axis=1)
-    outside = jnp.linalg.norm(flat - inside @ axes, axis=1) / jnp.where(speed > 0, speed, 1.0)
-    return inside, outside
 
 
 @eqx.filter_jit
@@ -355,8 +340,8 @@ class _Slow(eqx.Module):
 
 def _fastest(window: _Window) -> float:
     """The flow's speed at the fastest corner of the window."""
-    corners = window.plane.embed(np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2))
-    velocity = _velocity_on_plane(window.system, corners, window.plane.axes, _time(window.t), window.args)[0]
+    corners = np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2)
+    velocity, _ = velocity_in_plane(window.system, window.plane, corners, window.t, window.args)
     return float(np.linalg.norm(velocity, axis=1).max())
 
 
