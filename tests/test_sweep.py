@@ -20,6 +20,8 @@ import zarr
 import curlflow as cf
 from curlflow import cli
 from curlflow.sweeps import store as sweep_store
+from curlflow.sweeps import workers
+from curlflow.sweeps.answer import evaluate
 from curlflow.sweeps.recipe import read_recipe
 
 AXES = {"c": [0.5, 1.0, 2.0], "rule": ["curl", "gradient"]}
@@ -313,6 +315,54 @@ def test_torn_files_of_a_killed_process_are_cleared_away(sweep: Any, tmp_path: P
     results = sweep(cell)
     assert results.attrs["pending"] == 0
     assert list(folder.rglob("*.partial")) == []
+
+
+class DesertedCluster:
+    """A Dask client whose cluster has no workers when it is first looked at, so many times; then one computes `cell`."""
+
+    def __init__(self, looks: int):
+        self.looks = looks
+
+    def nthreads(self) -> dict[str, int]:
+        self.looks -= 1
+        return {} if self.looks >= 0 else {"worker": 1}
+
+    def submit(self, fn: Any, *arguments: Any, pure: bool) -> Any:
+        return DesertedCluster.Future(self, arguments[-1])
+
+    def cancel(self, futures: Any, force: bool) -> None:
+        pass
+
+    class Future:
+        status = "finished"
+
+        def __init__(self, cluster: Any, call: Any):
+            self.cluster, self.call = cluster, call
+
+        def done(self) -> bool:
+            return self.cluster.looks < 0
+
+        def result(self) -> Any:
+            return evaluate(cell, self.call)
+
+        def release(self) -> None:
+            pass
+
+
+def test_a_cluster_without_workers_is_waited_for_and_spoken_of_once(
+    sweep: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("distributed.wait", lambda *_, **__: None)
+    in_time = sweep(cell, client=DesertedCluster(looks=5), store="in_time.zarr")
+    monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.0)
+    with pytest.warns(
+        UserWarning, match="The cluster has had no workers for 0 s, and the sweep waits"
+    ) as said:
+        late = sweep(cell, client=DesertedCluster(looks=5))
+    assert len(said) == 1
+    here = sweep(cell, store="here.zarr")
+    assert same_results(late, here)
+    assert same_results(in_time, here)
 
 
 # ----------------------------------------------------------------------------------------------- refusals

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import math
 import os
 import pickle
 import time
@@ -17,6 +18,9 @@ import jax
 from curlflow.outcome import Ending
 from curlflow.sweeps.answer import Answer, evaluate, failed
 from curlflow.sweeps.grid import Call
+
+# A cluster without workers for longer than this, in seconds, is spoken of.
+LONGEST_SILENCE = 60.0
 
 
 def answers_here(fn: Callable[..., Any], calls: Iterable[Call]) -> Iterator[tuple[Call, Answer]]:
@@ -69,9 +73,12 @@ def answers_from(
     running: dict[Any, _Running] = {}
     # Calls whose workers died one after the other, perhaps of another call that waited there: tried once more, alone.
     suspects: list[Call] = []
+    last_seen = time.monotonic()
     try:
         while True:
-            for call in islice(waiting, _free_slots(client, len(running), budget)):
+            threads = sum(client.nthreads().values())
+            last_seen = _last_seen(threads, last_seen)
+            for call in islice(waiting, _free_slots(threads, len(running), budget)):
                 running[client.submit(_evaluate_there, *cargo, call, pure=False)] = _Running(call)
             if not running and suspects:
                 call = suspects.pop(0)
@@ -88,9 +95,23 @@ def answers_from(
         client.cancel(list(running), force=True)
 
 
-def _free_slots(client: Any, running: int, budget: float | None) -> int:
+def _last_seen(threads: int, before: float) -> float:
+    """When the cluster last had workers. If that is too long ago, say so, and be silent (infinity) until some are back."""
+    now = time.monotonic()
+    if threads:
+        return now
+    if now - before <= LONGEST_SILENCE:
+        return before
+    warnings.warn(
+        f"The cluster has had no workers for {LONGEST_SILENCE:g} s, and the sweep waits for new ones: start some, or end it "
+        "and run the same sweep again, here or on another cluster, because what was finished is on disk.",
+        stacklevel=2,
+    )
+    return math.inf
+
+
+def _free_slots(threads: int, running: int, budget: float | None) -> int:
     """How many calls to send: one more per thread than it computes, so that none is idle; no more if they are timed."""
-    threads = sum(client.nthreads().values())
     return max(0, max(1, threads * (1 if budget is not None else 2)) - running)
 
 
