@@ -27,11 +27,11 @@ import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import (  # noqa: E402
     EPOCH,
-    draw_error_diagram,
     draw_network,
     draw_orbit_figure,
     learn,
     measure_orbit,
+    save_error_figure,
 )
 from parts import Part, run_parts  # noqa: E402
 
@@ -68,20 +68,12 @@ def compute_inset(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_errors(results: xr.Dataset, out: Path) -> None:
     """The median error over seeds, over logarithmic ratios."""
-    _draw_error_figure(results, out / "fig3_errors.pdf", "log")
+    save_error_figure(results["test_error"], "hidden", "log", out / "fig3_errors.pdf")
 
 
 def draw_inset(results: xr.Dataset, out: Path) -> None:
     """The median error over seeds, near the boundary."""
-    _draw_error_figure(results, out / "fig3_inset.pdf", "linear")
-
-
-def _draw_error_figure(results: xr.Dataset, path: Path, scale: str) -> None:
-    with cf.paper_style(aspect=0.8):
-        figure, ax = plt.subplots()
-        mesh = draw_error_diagram(results["test_error"].median("seed"), "hidden", scale, ax)
-        figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="min")
-        cf.save_figure(figure, path)
+    save_error_figure(results["test_error"], "hidden", "linear", out / "fig3_inset.pdf")
 
 
 # --------------------------------------------------------------------------------------------- order parameter

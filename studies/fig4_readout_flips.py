@@ -21,16 +21,15 @@ jax.config.update("jax_enable_x64", True)
 
 import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import (  # noqa: E402
     EPOCH,
     Network,
-    draw_error_diagram,
     draw_network,
     draw_orbit_figure,
     measure_orbit,
+    save_peak_figure,
 )
 from parts import Part, run_parts  # noqa: E402
 
@@ -108,17 +107,7 @@ def compute_diagram(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_diagram(results: xr.Dataset, out: Path) -> None:
     """The median error at the end beside the largest peak of all seeds."""
-    with cf.paper_style(columns=2, aspect=0.4):
-        figure, (left, right) = plt.subplots(1, 2, sharey=True)
-        for ax, error, title in (
-            (left, results["test_error"].median("seed"), "a  median test error at the end"),
-            (right, results["peak_error"].max("seed"), "b  largest train error on the way, all seeds"),
-        ):
-            mesh = draw_error_diagram(error, "readout", "log", ax)
-            ax.set_title(title, loc="left")
-        right.set_ylabel("")
-        figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="min")
-        cf.save_figure(figure, out / "fig4_diagram.pdf")
+    save_peak_figure(results, out / "fig4_diagram.pdf")
 
 
 def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:

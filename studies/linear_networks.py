@@ -130,6 +130,30 @@ def draw_error_diagram(error: xr.DataArray, layer: str, scale: str, ax: Axes) ->
     return mesh
 
 
+def save_error_figure(error: xr.DataArray, layer: str, scale: str, path: Path) -> None:
+    """The median of an error over seeds, as a figure of one column."""
+    with cf.paper_style(aspect=0.8):
+        figure, ax = plt.subplots()
+        mesh = draw_error_diagram(error.median("seed"), layer, scale, ax)
+        figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="min")
+        cf.save_figure(figure, path)
+
+
+def save_peak_figure(results: xr.Dataset, path: Path) -> None:
+    """The median error at the end beside the largest peak of all seeds, as a figure of two columns."""
+    with cf.paper_style(columns=2, aspect=0.4):
+        figure, (left, right) = plt.subplots(1, 2, sharey=True)
+        for ax, error, title in (
+            (left, results["test_error"].median("seed"), "a  median test error at the end"),
+            (right, results["peak_error"].max("seed"), "b  largest train error on the way, all seeds"),
+        ):
+            mesh = draw_error_diagram(error, "readout", "log", ax)
+            ax.set_title(title, loc="left")
+        right.set_ylabel("")
+        figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="min")
+        cf.save_figure(figure, path)
+
+
 def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:
     """The edges half-way between neighbouring values, on a linear or a logarithmic scale."""
     x = np.log(centres) if scale == "log" else centres

@@ -1,0 +1,138 @@
+"""Figures 6 and 7 of the paper: tanh networks learning with flipped inputs.
+
+    python studies/fig6_7_tanh_hidden.py [--quick] [--workers N] [--parts coarse orbit …] [--out FOLDER]
+
+Each part writes a figure and its numbers (.nc); the sweeps may be killed and are resumed by the same command:
+
+- coarse   fig6_coarse.pdf    Fig. 6a on an 8 × 9 grid: test error over (c, αh), 10⁵ epochs, ten seeds;
+- orbit    fig6_orbit.pdf     Fig. 7: one network far inside the unstable side;
+- diagram  fig6_diagram.pdf   Fig. 6a in full, 20 × 21;
+- inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
+
+Errors are those of the norm-constrained flow; the orbit is that of full-batch descent, as in the paper.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import xarray as xr  # noqa: E402
+from linear_networks import draw_orbit_figure, measure_orbit, save_error_figure, sizes  # noqa: E402
+from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
+from parts import Part, run_parts  # noqa: E402
+
+import curlflow as cf  # noqa: E402
+from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
+
+SAMPLES = 250
+HORIZON = 1e5 * EPOCH
+LEARNED = 1e-10
+PERTURBATION = 1e-10
+
+
+def draw_hidden(c: float, alpha_h: float, seed: int, total: int, **options: Any) -> Network:
+    """A tanh network, the first inputs of which are flipped."""
+    N, M = sizes(c, total)
+    d1 = cf.ensembles.sign_pattern(M, fraction=alpha_h)
+    return draw_network(seed, N=N, M=M, samples=SAMPLES, d1=d1, **options)
+
+
+# A function of the module with the flow among its arguments, so that networks of one size share one compilation.
+
+
+def move(t: Any, W: Any, args: Any) -> Any:
+    """The flow's velocity."""
+    return args["flow"](t, W)
+
+
+def has_learned(t: Any, W: Any, args: Any) -> Any:
+    """Whether the test error is as good as zero."""
+    return args["test_error"](t, W) < LEARNED
+
+
+def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str, Any]:
+    """A random student follows the flow until it has learned, or for the time T. Sums over samples have single precision."""
+    network = draw_hidden(c, alpha_h, seed, total, precision="float32")
+    stabilised = c < 0.3  # as for linear networks, but a step of many stages costs more here
+    run = cf.integrate(
+        move,
+        network.student,
+        T,
+        ts=[T],
+        args={"flow": cf.NormConstrained(network.flow), "test_error": network.test_error},
+        stop=has_learned,
+        solver=RungeKuttaChebyshev(stages=10) if stabilised else "tsit5",
+        rtol=1e-3 if stabilised else 1e-4,
+        atol=1e-6,
+    )
+    return {
+        "test_error": network.test_error(0.0, run.final),
+        "train_error": network.flow.error(run.final),
+        "steps": run.stats["steps"],
+        "outcome": run.outcome,
+    }
+
+
+def error_diagram(name: str, c: np.ndarray, fractions: int, scale: str) -> Part:
+    """The test error over a grid of ratios and fractions."""
+
+    def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+        cell = partial(learn, total=60 if quick else 220, T=200.0 if quick else HORIZON)
+        axes = {"c": c[::4] if quick else c, "alpha_h": np.linspace(0, 1, 3 if quick else fractions)}
+        return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
+
+    def draw(results: xr.Dataset, out: Path) -> None:
+        save_error_figure(results["test_error"], "hidden", scale, out / f"fig6_{name}.pdf")
+
+    return Part(compute, draw, report_errors)
+
+
+def report_errors(results: xr.Dataset) -> str:
+    """The median errors on both sides of the linear networks' boundary."""
+    margin = cf.stability_margin(results["c"].values[:, None], results["alpha_h"].values[None], 0.0)
+    errors = results["test_error"].transpose("c", "alpha_h", "seed").values
+    quartiles = [np.quantile(errors[side], (0.25, 0.5, 0.75)) for side in (margin > 0.1, margin < -0.1)]
+    stable, unstable = (f"{q[1]:.2g} ({q[0]:.2g} to {q[2]:.2g})" for q in quartiles)
+    return (
+        f"{results['wall_time'].sum().item():.0f} s of computing; median test error (quartiles) {stable} well inside "
+        f"the stable side of linear networks, {unstable} well inside the unstable side."
+    )
+
+
+def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Fig. 7: c = 0.8, αh = 0.6, from beside the teacher."""
+    del store, client  # one run
+    epochs = 5_000 if quick else 100_000
+    network = draw_hidden(0.8, 0.6, 0, 60 if quick else 110)
+    noise = jax.random.normal(jax.random.key(0), network.teacher.W2.shape, jnp.float64)
+    start = cf.Weights(network.teacher.W1, network.teacher.W2 + PERTURBATION * noise)
+    descent = cf.DescentMap(network.flow, EPOCH, renormalise=True)
+    return measure_orbit(descent, start, epochs, window=(epochs - epochs // 10, epochs))
+
+
+def draw_orbit(results: xr.Dataset, out: Path) -> None:
+    """Loss, some weights, their autocorrelation, and the first two principal components."""
+    draw_orbit_figure(results, out / "fig6_orbit.pdf")
+
+
+def report_orbit(results: xr.Dataset) -> str:
+    """Where the loss ended."""
+    final = results["loss"].values[-100:]
+    return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
+
+
+PARTS = {
+    "coarse": error_diagram("coarse", np.logspace(-1, 2, 8), 9, "log"),
+    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "diagram": error_diagram("diagram", np.logspace(-1, 2, 20), 21, "log"),
+    "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), 21, "linear"),
+}
+
+if __name__ == "__main__":
+    run_parts("fig6_7_tanh_hidden", __doc__, PARTS)

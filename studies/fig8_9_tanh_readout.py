@@ -1,0 +1,149 @@
+"""Figures 8 and 9 of the paper: tanh networks beside their teacher, with the rule of hidden units' readouts flipped.
+
+    python studies/fig8_9_tanh_readout.py [--quick] [--workers N] [--parts coarse orbit …] [--out FOLDER]
+
+Each part writes a figure and its numbers (.nc); the sweeps may be killed and are resumed by the same command:
+
+- coarse   fig8_coarse.pdf    Fig. 8a, b on an 8 × 9 grid: test error at the end, and the largest train error on the way;
+- orbit    fig8_orbit.pdf     Fig. 9: one network on the unstable side;
+- diagram  fig8_diagram.pdf   Fig. 8a, b in full, 20 × 21 and 20 seeds.
+
+The diagrams follow the norm-constrained flow from 10⁻⁶ beside the teacher, where the paper iterates full-batch descent from
+10⁻¹⁵: below its tolerance an adaptive solver says nothing. The orbit is that of the map, as in the paper.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import xarray as xr  # noqa: E402
+from linear_networks import draw_orbit_figure, measure_orbit, save_peak_figure, sizes  # noqa: E402
+from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
+from parts import Part, run_parts  # noqa: E402
+
+import curlflow as cf  # noqa: E402
+from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
+
+SAMPLES = 250
+HORIZON = 1e5 * EPOCH
+# A run has come to rest when its train error is below this: no component of the start's perturbation is that small.
+AT_REST = 1e-20
+LOOKS = 400
+
+
+def beside_teacher(
+    c: float, alpha_r: float, seed: int, total: int, distance: float
+) -> tuple[Network, cf.Weights]:
+    """A tanh network, and a start whose first layer is so far beside the teacher's."""
+    N, M = sizes(c, total)
+    d2 = cf.ensembles.sign_pattern(N, fraction=alpha_r)
+    network = draw_network(seed, N=N, M=M, samples=SAMPLES, d2=d2)
+    W1 = network.teacher.W1
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), 5), W1.shape, jnp.float64)
+    return network, cf.Weights(W1 + distance * noise, network.teacher.W2)
+
+
+# Functions of the module with the flow as their argument, so that networks of one size share one compilation.
+
+
+def move(t: Any, W: Any, flow: Any) -> Any:
+    """The flow's velocity."""
+    return flow(t, W)
+
+
+def train_error(t: Any, W: Any, flow: Any) -> Any:
+    """The error on the training samples."""
+    return flow.flow.error(W)
+
+
+def is_at_rest(t: Any, W: Any, flow: Any) -> Any:
+    """Whether the student solves its task."""
+    return train_error(t, W, flow) < AT_REST
+
+
+def leave_and_return(c: float, alpha_r: float, seed: int, total: int, T: float) -> dict[str, Any]:
+    """The test error at the end of a run, and the largest train error on the way with its epoch."""
+    network, start = beside_teacher(c, alpha_r, seed, total, distance=1e-6)
+    run = cf.integrate(
+        move,
+        start,
+        T,
+        ts=np.append(0.0, np.geomspace(1.0, T, LOOKS)),
+        args=cf.NormConstrained(network.flow),
+        observe=train_error,
+        stop=is_at_rest,
+        solver=RungeKuttaChebyshev(stages=10),
+        rtol=1e-4,
+        atol=1e-9,
+    )
+    errors = np.asarray(run.ys)
+    return {
+        "test_error": network.test_error(0.0, run.last_state),
+        "peak_error": errors.max(),
+        "peak_epoch": run.ts[errors.argmax()] / EPOCH,
+        "steps": run.stats["steps"],
+        "outcome": run.outcome,
+    }
+
+
+def peak_diagram(name: str, c: np.ndarray, fractions: int, seeds: int) -> Part:
+    """Errors at the end and on the way over a grid of ratios and fractions."""
+
+    def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+        cell = partial(leave_and_return, total=60 if quick else 220, T=500.0 if quick else HORIZON)
+        axes = {"c": c[::4] if quick else c, "alpha_r": np.linspace(0, 1, 3 if quick else fractions)}
+        return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
+
+    def draw(results: xr.Dataset, out: Path) -> None:
+        save_peak_figure(results, out / f"fig8_{name}.pdf")
+
+    return Part(compute, draw, report_peaks)
+
+
+def report_peaks(results: xr.Dataset) -> str:
+    """How many errors passed 1e-3 on the way, and where they ended."""
+    margin = cf.stability_margin(results["c"].values[:, None], 0.0, results["alpha_r"].values[None])
+    spiked = (results["peak_error"] > 1e-3).mean("seed").values
+    final = results["test_error"].median("seed").values
+    return (
+        f"{results['wall_time'].sum().item():.0f} s of computing; the train error passed 1e-3 in "
+        f"{spiked[margin > 0.1].mean():.1%} of the runs well inside the stable side of linear networks and in "
+        f"{spiked[margin < -0.1].mean():.1%} well inside the unstable side, where the test error ended at "
+        f"{np.median(final[margin < -0.1]):.2g} (median)."
+    )
+
+
+def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Fig. 9: c = 1, αr = 0.6; the first tenth of the run, in which the error rises and falls."""
+    del store, client  # one run
+    network, start = beside_teacher(1.0, 0.6, 0, 60 if quick else 110, distance=1e-15)
+    descent = cf.DescentMap(network.flow, EPOCH, renormalise=True)
+    epochs = 5_000 if quick else 100_000
+    return measure_orbit(descent, start, epochs, window=(0, epochs // 10))
+
+
+def draw_orbit(results: xr.Dataset, out: Path) -> None:
+    """Loss, some weights, their autocorrelation, and the first two principal components."""
+    draw_orbit_figure(results, out / "fig8_orbit.pdf")
+
+
+def report_orbit(results: xr.Dataset) -> str:
+    """How far the loss rose, and where it ended."""
+    final = results["loss"].values
+    return f"the loss rose to {final.max():.3g} and ended at {final[-1]:.3g}."
+
+
+PARTS = {
+    "coarse": peak_diagram("coarse", np.logspace(-2, 1, 8), 9, 10),
+    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "diagram": peak_diagram("diagram", np.logspace(-2, 1, 20), 21, 20),
+}
+
+if __name__ == "__main__":
+    run_parts("fig8_9_tanh_readout", __doc__, PARTS)

@@ -1,0 +1,392 @@
+"""Races between two rules to a test error, for the paper's networks of ten hidden units and 100 inputs; and what they show.
+
+In a race both rules, curl descent and gradient descent, go from the same start on the same data until their errors on 100
+test samples are below 10⁻³, along the norm-constrained flow, of which minibatch descent at the paper's step is a noisy copy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from nonlinear_networks import EPOCH, Network, draw_network
+from parts import Part
+
+import curlflow as cf
+from curlflow.plot import style
+from curlflow.solvers import RungeKuttaChebyshev
+
+N, M = 10, 100
+HORIZON = 1e5 * EPOCH
+THRESHOLD = 1e-3
+RULES = ("curl", "gradient")
+COLOURS = (style.CURL_FLOW, style.GRADIENT_FLOW)
+# Fixed before the runs: a rule is faster if Wilcoxon's signed-rank test over seeds says so at this level. The paper asks that
+# of its paired t-test, which cannot take runs that never got there.
+LEVEL = 0.01
+QUICK_SEEDS = 4  # too few for any verdict: the test's smallest p is 1/8
+# Times at which a run looks at its test error, evenly spaced in the logarithm: times are known to 2 percent.
+LOOKS = 400
+# Epochs of minibatches between two looks at whether a run has learned.
+CHECK_EVERY = 500
+# Corners of ReLU flows cost steps, and most of them say nothing.
+RTOL = {"tanh": 1e-3, "relu": 1e-2}
+
+Comparisons = dict[float, cf.TimesComparison | None]
+Claims = Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Races:
+    """The races of one study, whose methods make its parts.
+
+    `figure` names the files; `rules` are the two rules' names in figures; `fixed` goes to `draw_racers` for every network.
+    """
+
+    figure: str
+    seeds: int
+    rules: tuple[str, str] = ("curl descent", "gradient descent")
+    fixed: tuple[tuple[str, Any], ...] = ()
+
+    def error_curves(self, paper: str, samples: int) -> Part:
+        """The test error against epochs, to the end."""
+
+        def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+            cell, axes = partial(error_curves, **dict(self.fixed)), {"samples": [800 if quick else samples]}
+            return over_epochs(cf.sweep(cell, axes, seeds=self._seeds(quick), store=store, client=client))
+
+        def draw(results: xr.Dataset, out: Path) -> None:
+            with cf.paper_style(aspect=0.75):
+                figure, ax = plt.subplots()
+                draw_errors(results, self.rules, ax)
+                cf.save_figure(figure, out / f"{self.figure}_errors.pdf")
+
+        def report(results: xr.Dataset) -> str:
+            comparison = compare_seeds(passage_epochs(results), HORIZON)
+            last = [f"{float(results[rule].isel(epoch=-1).median()):.2g}" for rule in RULES]
+            found = f"gradient / curl {ratio(comparison)}; median test error at the end {' and '.join(last)}"
+            return verdict_table([(paper, found, verdict_on([is_faster(comparison)]))])
+
+        return Part(compute, draw, report)
+
+    def along(
+        self,
+        name: str,
+        axis: str,
+        values: Sequence[float],
+        quick_values: Sequence[float],
+        claims: Callable[[Comparisons], Claims],
+        *,
+        label: str,
+        scale: str = "linear",
+        horizon: float = HORIZON,
+        **fixed: Any,
+    ) -> Part:
+        """Races over the values of one property of the networks, a few of them with `--quick`."""
+
+        def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+            few = {"samples": 800} if quick and "samples" in fixed else {}
+            cell = partial(race, horizon=horizon, **{**dict(self.fixed), **fixed, **few})
+            axes = {axis: quick_values if quick else values}
+            return cf.sweep(cell, axes, seeds=self._seeds(quick), store=store, client=client)
+
+        def draw(results: xr.Dataset, out: Path) -> None:
+            with cf.paper_style(aspect=0.75):
+                figure, ax = plt.subplots()
+                draw_races(compare(results, axis, horizon), horizon, self.rules, ax)
+                ax.set(xlabel=label, xscale=scale)
+                cf.save_figure(figure, out / f"{self.figure}_{name}.pdf")
+
+        def report(results: xr.Dataset) -> str:
+            comparisons = compare(results, axis, horizon)
+            return f"{race_table(comparisons, label)}\n\n{verdict_table(claims(comparisons))}"
+
+        return Part(compute, draw, report)
+
+    def check(self, samples: Sequence[int]) -> Part:
+        """The same races by minibatches, as the paper runs them."""
+
+        def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+            cell, axes = partial(race_twice, **dict(self.fixed)), {"samples": [800] if quick else samples}
+            return cf.sweep(cell, axes, seeds=2 if quick else self.seeds, store=store, client=client)
+
+        def draw(results: xr.Dataset, out: Path) -> None:
+            with cf.paper_style(aspect=0.9):
+                figure, ax = plt.subplots()
+                draw_agreement(results, self.rules, ax)
+                cf.save_figure(figure, out / f"{self.figure}_check.pdf")
+
+        def report(results: xr.Dataset) -> str:
+            return "\n".join(
+                f"{rule}, {count} samples: minibatches / flow {agreement(results.sel(samples=count), rule)}"
+                for count in results["samples"].values
+                for rule in RULES
+            )
+
+        return Part(compute, draw, report)
+
+    def _seeds(self, quick: bool) -> int:
+        return QUICK_SEEDS if quick else self.seeds
+
+
+# ------------------------------------------------------------------------------------------------------- races
+
+
+def draw_racers(seed: int, *, samples: int, flips: int = 1, scale: float = 2.0, **options: Any) -> Network:
+    """A network with so many flipped readout synapses. Sums over samples are in single precision, far below the threshold."""
+    return draw_network(
+        seed,
+        N=N,
+        M=M,
+        samples=int(samples),
+        d2=cf.ensembles.sign_pattern(N, count=int(flips)),
+        scale=scale,
+        precision="float32",
+        **options,
+    )
+
+
+def race(seed: int, *, horizon: float = HORIZON, constrain: bool = True, **options: Any) -> dict[str, Any]:
+    """Epochs until each rule has learned, infinity if it has not by the horizon; its last test error; its steps."""
+    network, answer = draw_racers(seed, **options), {}
+    for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
+        run = follow(network, flow, horizon, constrain=constrain)
+        answer[rule] = cf.time_to_threshold(run.ts, run.ys, THRESHOLD) / EPOCH
+        answer[f"{rule}_last_error"] = run.ys[-1]
+        answer[f"{rule}_steps"] = run.stats["steps"]
+        outcome: Any = run.outcome
+        if not outcome.ok:
+            answer["outcome"] = outcome
+    return answer
+
+
+def race_twice(seed: int, **options: Any) -> dict[str, Any]:
+    """One race along the flow, and by minibatches of ten samples, which divide the data anew in every epoch."""
+    network, answer = draw_racers(seed, **options), race(seed, **options)
+    for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
+        descent = cf.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+        answer[f"{rule}_minibatches"] = epochs_by(descent, network)
+    return answer
+
+
+def epochs_by(descent: cf.MinibatchDescent, network: Network) -> float:
+    """How many steps of the map the network takes to learn, infinity if that is more than to the horizon."""
+    passage = {"epochs": cf.FirstPassage(network.test_error, THRESHOLD)}
+    W, epochs = network.student, np.inf
+    for begin in range(0, round(HORIZON / EPOCH), CHECK_EVERY):
+        run = cf.iterate(descent, W, CHECK_EVERY, n0=begin, every=CHECK_EVERY, fold=passage)
+        W, epochs = run.final, float(run.folded["epochs"])
+        if np.isfinite(epochs):
+            break
+    return epochs
+
+
+def error_curves(seed: int, **options: Any) -> dict[str, Any]:
+    """The test errors of both rules along runs to the horizon."""
+    network = draw_racers(seed, **options)
+    flows = zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True)
+    return {rule: follow(network, flow, HORIZON, to_the_end=True).ys for rule, flow in flows}
+
+
+def over_epochs(results: xr.Dataset) -> xr.Dataset:
+    """Swept error curves of one point, along seeds and epochs."""
+    curves = {rule: (("seed", "epoch"), results[rule].squeeze().values) for rule in RULES}
+    return xr.Dataset(curves, {"epoch": looks(HORIZON) / EPOCH, "seed": results["seed"]}, results.attrs)
+
+
+def passage_epochs(curves: xr.Dataset) -> xr.Dataset:
+    """The epochs at which curves fall below the threshold: the race that they are."""
+    epochs = curves["epoch"].values
+    passages = {
+        rule: [cf.time_to_threshold(epochs, errors, THRESHOLD) for errors in curves[rule].values]
+        for rule in RULES
+    }
+    return xr.Dataset({rule: ("seed", values) for rule, values in passages.items()})
+
+
+def looks(horizon: float) -> np.ndarray:
+    """Times at which a run looks at its test error: the next one is at most some percent later."""
+    return np.append(0.0, np.geomspace(1.0, horizon, LOOKS))
+
+
+def move(t: Any, W: Any, args: Any) -> Any:
+    """The flow's velocity."""
+    return args["flow"](t, W)
+
+
+def test_error(t: Any, W: Any, args: Any) -> Any:
+    """The error on the test samples."""
+    return args["test_error"](t, W)
+
+
+def has_learned(t: Any, W: Any, args: Any) -> Any:
+    """Whether the error on the test samples is below the threshold."""
+    return args["test_error"](t, W) < THRESHOLD
+
+
+def follow(
+    network: Network, flow: Any, horizon: float, *, to_the_end: bool = False, constrain: bool = True
+) -> cf.Trajectory:
+    """The test error along a run of a flow from the network's student: until it has learned, or to the end."""
+    rtol = RTOL[network.flow.activation]
+    return cf.integrate(
+        move,
+        network.student,
+        horizon,
+        ts=looks(horizon),
+        args={"flow": cf.NormConstrained(flow) if constrain else flow, "test_error": network.test_error},
+        observe=test_error,
+        stop=None if to_the_end else has_learned,
+        solver=RungeKuttaChebyshev(stages=10),
+        rtol=rtol,
+        atol=rtol / 100,
+    )
+
+
+# --------------------------------------------------------------------------------------------- what they say
+
+
+def compare(results: xr.Dataset, axis: str, horizon: float) -> Comparisons:
+    """The races at every value of the axis; None where neither rule ever got there."""
+    return {float(value): compare_seeds(results.sel({axis: value}), horizon) for value in results[axis]}
+
+
+def compare_seeds(results: xr.Dataset, horizon: float) -> cf.TimesComparison | None:
+    """The races at one point, along seeds."""
+    curl, gradient = (results[rule].values for rule in RULES)
+    if np.isinf(curl).all() and np.isinf(gradient).all():
+        return None
+    return cf.compare_times(curl, gradient, horizon=horizon / EPOCH, names=RULES)
+
+
+def is_faster(comparison: cf.TimesComparison | None, level: float = LEVEL) -> bool:
+    """Whether curl descent was faster, by the test fixed above."""
+    if comparison is None:
+        return False
+    return comparison.first_faster > comparison.second_faster and comparison.signed_rank_test < level
+
+
+def race_table(comparisons: Comparisons, label: str) -> str:
+    """One line for every value: medians in epochs, the ratio of medians with its 95 % interval, and the test."""
+    head = f"| {label} | curl, epochs | gradient, epochs | gradient / curl | curl first | p |"
+    lines = [head, "|" + "---|" * 6]
+    for value, comparison in comparisons.items():
+        if comparison is None:
+            lines.append(f"| {value:g} | never | never | | | |")
+            continue
+        medians = [np.median(times) for times in (comparison.first, comparison.second)]
+        curl, gradient = (f"{median:.4g}" if np.isfinite(median) else "never" for median in medians)
+        lines.append(
+            f"| {value:g} | {curl} | {gradient} | {ratio(comparison)} "
+            f"| {comparison.first_faster} of {len(comparison.first)} | {comparison.signed_rank_test:.2g} |"
+        )
+    return "\n".join(lines)
+
+
+def verdict_table(claims: Claims) -> str:
+    """What the paper claims, what was found, and whether that is the same."""
+    rows = ["| the paper | here | verdict |", "|---|---|---|"]
+    return "\n".join(rows + [f"| {' | '.join(claim)} |" for claim in claims])
+
+
+def claim_faster(
+    paper: str, comparisons: Sequence[cf.TimesComparison | None], where: str = "", level: float = LEVEL
+) -> tuple[str, str, str]:
+    """The claim that curl descent is faster at every one of some points."""
+    holds = [is_faster(each, level) for each in comparisons]
+    known = sorted((each for each in comparisons if each), key=lambda each: each.ratio_of_medians[0])
+    span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
+    return paper, f"{where}faster at {sum(holds)} of {len(holds)} points{span}", verdict_on(holds)
+
+
+def verdict_on(points: Sequence[bool]) -> str:
+    """A claim about points at which it holds or not: "reproduced" at all, "weaker" at half of them or more."""
+    if not len(points):
+        return "no point to tell from"
+    if all(points):
+        return "reproduced"
+    return "weaker" if np.mean(points) >= 0.5 else "not reproduced"
+
+
+def ratio(comparison: cf.TimesComparison | None) -> str:
+    """The ratio of medians with its 95 % interval; of medians beyond the horizon only a bound is known."""
+    if comparison is None:
+        return "unknown"
+    low, high = comparison.ratio_of_medians
+    value = f"{low:.3g}" if low == high else f"> {low:.3g}" if np.isinf(high) else f"{low:.3g} … {high:.3g}"
+    lowest, highest = comparison.ratio_of_medians_interval
+    return f"{value} [{lowest:.3g}, {highest:.3g}]"
+
+
+def agreement(results: xr.Dataset, rule: str) -> str:
+    """How the epochs by minibatches compare with those of the flow, in words."""
+    flow, minibatches = results[rule].values, results[f"{rule}_minibatches"].values
+    both = np.isfinite(flow) & np.isfinite(minibatches)
+    alone = int((np.isfinite(flow) != np.isfinite(minibatches)).sum())
+    comparison = cf.compare_times(flow[both], minibatches[both], horizon=HORIZON / EPOCH)
+    low, high = comparison.geometric_mean_ratio_interval or (np.nan, np.nan)
+    return (
+        f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {both.sum()} seeds; "
+        f"{alone} learned in one of them only"
+    )
+
+
+# --------------------------------------------------------------------------------------------------- figures
+
+
+def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str], ax: Axes) -> None:
+    """Medians with quartiles; triangles at the horizon where a median lies beyond it; stars where curl descent is faster."""
+    known = {value: each for value, each in comparisons.items() if each is not None}
+    last = horizon / EPOCH
+    for which, colour, marker, name in zip(("first", "second"), COLOURS, "os", rules, strict=True):
+        epochs = np.array(
+            [
+                np.quantile(getattr(each, which), (0.25, 0.5, 0.75), method="nearest")
+                for each in known.values()
+            ]
+        )
+        low, middle, high = np.minimum(epochs, last).T
+        x = np.array(list(known))
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(x, middle, color=colour, marker=marker, markersize=3, label=name)
+        beyond = ~np.isfinite(epochs[:, 1])
+        ax.plot(
+            x[beyond], np.full(beyond.sum(), last), color=colour, marker="^", markersize=5, linestyle="none"
+        )
+    faster = [value for value, each in comparisons.items() if is_faster(each)]
+    ax.plot(
+        faster, np.full(len(faster), 0.03), transform=ax.get_xaxis_transform(), color=style.BLACK, marker="*",
+        markersize=4, linestyle="none", label=f"{rules[0]} faster, p < {LEVEL:g}",
+    )  # fmt: skip
+    ax.set(yscale="log", ylabel="epochs until test error < $10^{-3}$")
+    ax.legend()
+
+
+def draw_errors(results: xr.Dataset, rules: tuple[str, str], ax: Axes) -> None:
+    """The test error against epochs, mean ± standard error over seeds, for both rules."""
+    for rule, colour, dashes, name in zip(RULES, COLOURS, ("solid", (0, (4, 1.2))), rules, strict=True):
+        errors = results[rule]
+        mean, sem = errors.mean("seed"), errors.std("seed", ddof=1) / errors.sizes["seed"] ** 0.5
+        ax.plot(results["epoch"], mean, color=colour, linestyle=dashes, label=name)
+        ax.fill_between(results["epoch"], mean - sem, mean + sem, color=colour, alpha=0.2, linewidth=0)
+    ax.axhline(THRESHOLD, color="0.5", linewidth=0.6, linestyle="dotted")
+    ax.set(xscale="log", yscale="log", xlabel="epoch", ylabel="test error", xlim=(10, None))
+    ax.legend()
+
+
+def draw_agreement(results: xr.Dataset, rules: tuple[str, str], ax: Axes) -> None:
+    """Epochs by minibatches over epochs of the flow, one point per seed and rule."""
+    for rule, colour, marker, name in zip(RULES, COLOURS, "os", rules, strict=True):
+        pair = (results[column].values.ravel() for column in (rule, f"{rule}_minibatches"))
+        flow, minibatches = (np.minimum(epochs, HORIZON / EPOCH) for epochs in pair)
+        ax.plot(flow, minibatches, color=colour, marker=marker, markersize=3, linestyle="none", label=name)
+    ends = np.array(ax.get_xlim())
+    ax.plot(ends, ends, color=style.BLACK, linewidth=0.6)
+    ax.set(xscale="log", yscale="log", xlabel="epochs until learned, flow", ylabel="by minibatches")
+    ax.legend()
