@@ -1,0 +1,266 @@
+"""Why do the networks of Fig. 5 learn faster with a flipped readout synapse? Not in the paper.
+
+    python studies/why_faster.py [--quick] [--workers N] [--parts shares unit plane] [--out FOLDER]
+
+Each part writes a figure and its numbers (.nc), and prints what it found:
+
+- shares  why_shares.pdf  test error, and the share of the readout's squared norm that one unit holds, with norms held and free;
+- unit    why_unit.pdf    which synapse is flipped: epochs until learned, over the size of that synapse;
+- plane   why_plane.pdf   phase portraits beside the origin, in the plane of one unit's readout and its input weights.
+
+The networks are those of Fig. 5b with 1000 samples: students on twice the teacher's scale.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import equinox as eqx  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import races  # noqa: E402
+import xarray as xr  # noqa: E402
+from jax.flatten_util import ravel_pytree  # noqa: E402
+from nonlinear_networks import EPOCH  # noqa: E402
+from parts import Part, run_parts  # noqa: E402
+from scipy import stats  # noqa: E402
+
+import curlflow as cf  # noqa: E402
+from curlflow.plot import style  # noqa: E402
+from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
+
+SAMPLES = 1000
+T = 1e4 * EPOCH
+VARIANTS = {  # name: whether a synapse is flipped, whether norms are held
+    "curl, norms held": (True, True),
+    "gradient, norms held": (False, True),
+    "curl, norms free": (True, False),
+    "gradient, norms free": (False, False),
+}
+
+
+# ------------------------------------------------------------------------------------------------------- shares
+
+
+def watch(t: Any, W: Any, args: Any) -> Any:
+    """Test error, train error, and every unit's share of the readout's squared norm."""
+    return {
+        "test_error": args["test_error"](t, W),
+        "train_error": args["rule"].error(W),
+        "share": W.W2[0] ** 2 / jnp.vdot(W.W2, W.W2),
+    }
+
+
+def shares_cell(seed: int, variant: str, samples: int) -> dict[str, Any]:
+    """One run; the flipped synapse is that of unit 0."""
+    flipped, held = VARIANTS[variant]
+    network = races.draw_racers(seed, samples=samples)
+    flow = network.flow if flipped else network.flow.gradient_flow()
+    run = cf.integrate(
+        races.move,
+        network.student,
+        T,
+        ts=races.looks(T),
+        args={
+            "flow": cf.NormConstrained(flow) if held else flow,
+            "rule": flow,
+            "test_error": network.test_error,
+        },
+        observe=watch,
+        solver=RungeKuttaChebyshev(stages=10),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+    return {**run.ys, "outcome": run.outcome}
+
+
+def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """All four variants from the same starts."""
+    cell, axes = partial(shares_cell, samples=SAMPLES), {"variant": list(VARIANTS)}
+    results = cf.sweep(cell, axes, seeds=3 if quick else 10, store=store, client=client)
+    curves: dict[str, Any] = {
+        name: (("variant", "seed", "epoch"), results[name].values) for name in ("test_error", "train_error")
+    }
+    curves["share"] = (("variant", "seed", "epoch", "unit"), results["share"].values)
+    coordinates = {"variant": results["variant"], "seed": results["seed"], "epoch": races.looks(T) / EPOCH}
+    return xr.Dataset(curves, coordinates, results.attrs)
+
+
+def draw_shares(results: xr.Dataset, out: Path) -> None:
+    """Medians over seeds: errors, and the share of the unit that holds most at the end."""
+    with cf.paper_style(columns=2, aspect=0.4):
+        figure, (left, right) = plt.subplots(1, 2)
+        for variant, (flipped, held) in VARIANTS.items():
+            look = {
+                "color": style.CURL_FLOW if flipped else style.GRADIENT_FLOW,
+                "linestyle": "solid" if held else "dotted",
+            }
+            chosen = results.sel(variant=variant)
+            left.plot(results["epoch"], chosen["test_error"].median("seed"), label=variant, **look)
+            right.plot(results["epoch"], leading_share(chosen).median("seed"), **look)
+        left.axhline(races.THRESHOLD, color="0.5", linewidth=0.6)
+        left.set(xscale="log", yscale="log", xlabel="epoch", ylabel="test error", xlim=(10, None))
+        right.set(
+            xscale="log",
+            xlabel="epoch",
+            ylabel="leading unit's share of $|W_2|^2$",
+            ylim=(0, 1),
+            xlim=(10, None),
+        )
+        left.legend()
+        cf.save_figure(figure, out / "why_shares.pdf")
+
+
+def leading_share(chosen: xr.Dataset) -> xr.DataArray:
+    """The share of the unit that holds most of the readout at the end of each run."""
+    leader = chosen["share"].isel(epoch=-1, drop=True).argmax("unit")
+    return chosen["share"].isel(unit=leader)
+
+
+def report_shares(results: xr.Dataset) -> str:
+    """Who holds the readout, whether errors ever rise, and how fast the variants are."""
+    lines, epochs = [], {}
+    for variant, (flipped, _) in VARIANTS.items():
+        chosen = results.sel(variant=variant)
+        epochs[variant] = np.array(
+            [
+                cf.time_to_threshold(results["epoch"].values, errors, races.THRESHOLD)
+                for errors in chosen["test_error"].values
+            ]
+        )
+        leader = chosen["share"].isel(epoch=-1).argmax("unit").values
+        share = leading_share(chosen).isel(epoch=-1).values
+        rises = (np.diff(chosen["train_error"].values, axis=1) > 0).sum(axis=1)
+        flip = f", that of the flipped synapse in {(leader == 0).sum()} of {len(leader)}" if flipped else ""
+        lines.append(
+            f"{variant}: learned after {np.median(epochs[variant]):.4g} epochs (median); at the end one unit holds "
+            f"{np.median(share):.0%} of the readout's squared norm{flip}; the train error rises in "
+            f"{np.median(rises):.0f} of {len(results['epoch']) - 1} intervals."
+        )
+    for name, first, second in (
+        ("norms held", "curl, norms held", "gradient, norms held"),
+        ("norms free", "curl, norms free", "gradient, norms free"),
+    ):
+        comparison = cf.compare_times(
+            epochs[first], epochs[second], horizon=T / EPOCH, names=("curl", "gradient")
+        )
+        lines.append(f"{name}: {comparison}")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------- which synapse is flipped
+
+
+def unit_cell(seed: int, unit: int, samples: int) -> dict[str, Any]:
+    """The race with the synapse of this unit flipped, and how large it was."""
+    network = races.draw_racers(seed, samples=samples, flips=0)
+    d2 = jnp.where(jnp.arange(races.N) == unit, -1.0, 1.0)
+    flow = eqx.tree_at(lambda flow: flow.signs.W2, network.flow, d2)
+    run = races.follow(network, flow, races.HORIZON)
+    return {
+        "curl": cf.time_to_threshold(run.ts, run.ys, races.THRESHOLD) / EPOCH,
+        "size": jnp.abs(network.student.W2[0, unit]),
+        "outcome": run.outcome,
+    }
+
+
+def compute_unit(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Every unit of every student."""
+    cell = partial(unit_cell, samples=SAMPLES)
+    units = [0, 5] if quick else list(range(races.N))
+    return cf.sweep(cell, {"unit": units}, seeds=3 if quick else 10, store=store, client=client)
+
+
+def draw_unit(results: xr.Dataset, out: Path) -> None:
+    """One point for every flipped synapse."""
+    with cf.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
+        epochs = np.minimum(results["curl"].values, races.HORIZON / EPOCH)
+        ax.plot(results["size"].values.ravel(), epochs.ravel(), "o", markersize=3, color=style.CURL_FLOW)
+        ax.set(yscale="log", xlabel="size of the flipped synapse at the start", ylabel="epochs until learned")
+        cf.save_figure(figure, out / "why_unit.pdf")
+
+
+def report_unit(results: xr.Dataset) -> str:
+    """Whether large or small synapses are the better ones to flip."""
+    epochs, size = results["curl"].values, results["size"].values
+    within: Any = [stats.spearmanr(x, y) for x, y in zip(size.T, epochs.T, strict=True)]
+    correlations = [each.statistic for each in within]
+    test: Any = stats.wilcoxon(correlations)
+    low, high = np.quantile(epochs, (0.25, 0.75))
+    return (
+        f"{np.isfinite(epochs).mean():.0%} of the runs learn, after {low:.4g} to {high:.4g} epochs (quartiles). Rank "
+        f"correlation with the size of the flipped synapse, within a student: median {np.median(correlations):.2f}, "
+        f"p = {test.pvalue:.2g} over {len(within)} students."
+    )
+
+
+# -------------------------------------------------------------------------------------------------- the plane
+
+
+def compute_plane(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """The slopes at the origin, in the plane of unit 0: its readout, and its input weights along the teacher's map."""
+    del quick, store, client  # two Jacobians
+    network = races.draw_racers(0, samples=SAMPLES)
+    plane = unit_plane(network)
+    slopes = [plane_slopes(flow, plane) for flow in (network.flow, network.flow.gradient_flow())]
+    return xr.Dataset(
+        {"slopes": (("rule", "to", "from"), np.stack(slopes))},
+        {"rule": list(races.RULES), "to": ["input", "readout"]},
+    )
+
+
+def unit_plane(network: races.Network) -> cf.Plane:
+    """Through the origin: unit 0's input weights along ⟨y x⟩, where the layers drive each other, and its readout."""
+    origin = jax.tree.map(jnp.zeros_like, network.student)
+    data = network.flow
+    drive = (data.targets.T @ data.X)[0].astype(jnp.float64)
+    inputs = eqx.tree_at(lambda W: W.W1, origin, origin.W1.at[0].set(drive / jnp.linalg.norm(drive)))
+    readout = eqx.tree_at(lambda W: W.W2, origin, origin.W2.at[0, 0].set(1.0))
+    axes = jnp.stack([ravel_pytree(direction)[0] for direction in (inputs, readout)])
+    return cf.Plane(origin, axes, ("input weights along the task", "readout"))
+
+
+def plane_slopes(flow: Any, plane: cf.Plane) -> np.ndarray:
+    """The Jacobian at the origin within the plane."""
+    unravel = ravel_pytree(plane.origin)[1]
+
+    def velocity(x: Any) -> Any:
+        return plane.axes @ ravel_pytree(flow(0.0, unravel(x @ plane.axes)))[0]
+
+    return np.asarray(jax.jacfwd(velocity)(jnp.zeros(2)))
+
+
+def draw_plane(results: xr.Dataset, out: Path) -> None:
+    """A saddle for a unit that descends, a centre for one whose readout is flipped: the model of two neurons."""
+    del results
+    network = races.draw_racers(0, samples=SAMPLES)
+    panels = cf.compare_portraits(
+        {"a  descending": network.flow.gradient_flow(), "b  readout flipped": network.flow},
+        (-1.5, 1.5),
+        (-1.5, 1.5),
+        plane=unit_plane(network),
+    )
+    cf.save_figure(panels["a  descending"].ax.figure, out / "why_plane.pdf")
+
+
+def report_plane(results: xr.Dataset) -> str:
+    """The eigenvalues at the origin."""
+    values = {rule: np.linalg.eigvals(results["slopes"].sel(rule=rule).values) for rule in races.RULES}
+    words = {rule: ", ".join(f"{value:.3g}" for value in each) for rule, each in values.items()}
+    return f"eigenvalues at the origin in the plane of one unit: {words['gradient']} (gradient), {words['curl']} (flipped)."
+
+
+PARTS = {
+    "shares": Part(compute_shares, draw_shares, report_shares),
+    "unit": Part(compute_unit, draw_unit, report_unit),
+    "plane": Part(compute_plane, draw_plane, report_plane),
+}
+
+if __name__ == "__main__":
+    run_parts("why_faster", __doc__, PARTS)
