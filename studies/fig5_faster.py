@@ -102,7 +102,7 @@ PARTS = {
         label=f"flipped readout synapses of {N}",
         samples=2000,
     ),
-    "check": RACES.check([1000, 2000]),
+    "check": RACES.check([1000, 2000], seeds=10),
 }
 
 if __name__ == "__main__":

@@ -109,12 +109,12 @@ class Races:
 
         return Part(compute, draw, report)
 
-    def check(self, samples: Sequence[int]) -> Part:
+    def check(self, samples: Sequence[int], seeds: int) -> Part:
         """The same races by minibatches, as the paper runs them."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
             cell, axes = partial(race_twice, **dict(self.fixed)), {"samples": [800] if quick else samples}
-            return cf.sweep(cell, axes, seeds=2 if quick else self.seeds, store=store, client=client)
+            return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
         def draw(results: xr.Dataset, out: Path) -> None:
             with cf.paper_style(aspect=0.9):

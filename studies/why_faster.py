@@ -4,8 +4,8 @@
 
 Each part writes a figure and its numbers (.nc), and prints what it found:
 
-- shares  why_shares.pdf  test error, and the share of the readout's squared norm that one unit holds, with norms held and free;
-- unit    why_unit.pdf    which synapse is flipped: epochs until learned, over the size of that synapse;
+- shares  why_shares.pdf  test error, and one unit's share of the readout's squared norm, with norms held and free;
+- unit    why_unit.pdf    which synapse is flipped: epochs until learned, over its size;
 - plane   why_plane.pdf   phase portraits beside the origin, in the plane of one unit's readout and its input weights.
 
 The networks are those of Fig. 5b with 1000 samples: students on twice the teacher's scale.
