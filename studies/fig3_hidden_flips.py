@@ -1,13 +1,14 @@
 """Figure 3 of the paper: linear networks learning with flipped inputs, and where they fail to.
 
-    python studies/fig3_hidden_flips.py [--quick] [--workers N] [--parts errors inset order orbit] [--out FOLDER]
+    python studies/fig3_hidden_flips.py [--quick] [--workers N] [--parts errors inset order …] [--out FOLDER]
 
 Each part is a sweep which may be killed and is resumed by the same command; each writes a figure and its numbers (.nc):
 
 - errors  fig3_errors.pdf   Fig. 3a: test error over (c, αh), ratios from 0.1 to 100, 10⁵ epochs;
 - inset   fig3_inset.pdf    its inset: ratios from 0.1 to 0.7, 2·10⁴ epochs, over the boundary in closed form;
 - order   fig3_order.pdf    Fig. 3b: the order parameter q along cuts, with the boundary's crossings;
-- orbit   fig3_orbit.pdf    Fig. 3c, d: one network far inside the unstable side.
+- orbit   fig3_orbit.pdf    Fig. 3c, d: one network far inside the unstable side;
+- motion  fig3_motion.pdf   which motion ten such networks settle to: their exponents and verdicts.
 
 Errors are those of the norm-constrained flow, of which minibatch descent at the paper's step is a noisy copy; q and the orbit
 are those of full-batch descent, as in the paper. Without `--parts`: all of them.
@@ -36,6 +37,7 @@ from linear_networks import (  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
+from curlflow.chaos import Motion, verdict  # noqa: E402
 
 LAST_EPOCHS = 1000
 PERTURBATION = 1e-10
@@ -163,6 +165,58 @@ def draw_orbit(results: xr.Dataset, out: Path) -> None:
     draw_orbit_figure(results, out / "fig3_orbit.pdf")
 
 
+def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
+    """What motion descent has settled to after some epochs, judged over as many more; exponents per unit of time."""
+    descent, start = descent_from_teacher(c, alpha_h, seed, total)
+    settled = cf.iterate(descent, start, epochs, every=epochs).final
+    found = verdict(descent, settled, 2, T=float(epochs), dt=10.0)
+    return {
+        "motion": list(Motion).index(found.motion),
+        "exponents": found.spectrum.exponents / EPOCH,
+        "stderr": found.spectrum.stderr / EPOCH,
+        "resolution": found.spectrum.resolution / EPOCH,
+        "outcome": found.spectrum.outcome,
+    }
+
+
+def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Ten networks like that of Fig. 3c, d."""
+    total, epochs = (60, 5_000) if quick else (220, 100_000)
+    cell, axes = partial(motion_cell, total=total, epochs=epochs), {"c": [0.8], "alpha_h": [0.6]}
+    return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client).squeeze(
+        ["c", "alpha_h"]
+    )
+
+
+def draw_motion(results: xr.Dataset, out: Path) -> None:
+    """The largest exponent of every network with its standard error, beside its resolution."""
+    first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
+    with cf.paper_style(aspect=0.7):
+        figure, ax = plt.subplots()
+        ax.axhline(0.0, color="0.5", linewidth=0.6)
+        ax.bar(
+            first["seed"],
+            2 * first["resolution"],
+            bottom=-first["resolution"],
+            color="0.9",
+            label="resolution",
+        )
+        for number, motion in enumerate(Motion):
+            chosen = first.isel(seed=np.flatnonzero(first["motion"] == number))
+            if chosen.sizes["seed"]:
+                ax.errorbar(
+                    chosen["seed"],
+                    chosen["exponents"],
+                    chosen["stderr"],
+                    fmt="o",
+                    markersize=3,
+                    label=motion.value,
+                )
+        ax.set(xlabel="seed", ylabel=r"largest exponent $\lambda_1$")
+        ax.legend()
+        cf.save_figure(figure, out / "fig3_motion.pdf")
+
+
 # ------------------------------------------------------------------------------------------------------- report
 
 
@@ -189,11 +243,20 @@ def report_orbit(results: xr.Dataset) -> str:
     return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
 
 
+def report_motion(results: xr.Dataset) -> str:
+    """How many of each kind."""
+    kinds = [list(Motion)[int(number)].value for number in results["motion"].values]
+    largest = results["exponents"].isel(exponents_axis0=0)
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    return f"{counts}; largest exponents from {float(largest.min()):.2g} to {float(largest.max()):.2g} per unit of time."
+
+
 PARTS = {
     "errors": Part(compute_errors, draw_errors, report_errors),
     "inset": Part(compute_inset, draw_inset, report_errors),
     "order": Part(compute_order, draw_order, report_order),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "motion": Part(compute_motion, draw_motion, report_motion),
 }
 
 if __name__ == "__main__":

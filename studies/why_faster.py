@@ -80,13 +80,19 @@ def shares_cell(seed: int, variant: str, samples: int) -> dict[str, Any]:
 
 
 def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
-    """All four variants from the same starts."""
+    """All four variants from the same starts; the leader is the unit that holds most of the readout at the end."""
     cell, axes = partial(shares_cell, samples=SAMPLES), {"variant": list(VARIANTS)}
     results = cf.sweep(cell, axes, seeds=3 if quick else 10, store=store, client=client)
-    curves: dict[str, Any] = {
-        name: (("variant", "seed", "epoch"), results[name].values) for name in ("test_error", "train_error")
+    along = ("variant", "seed", "epoch")
+    share = results["share"].values
+    leader = share[:, :, -1].argmax(axis=-1)
+    leading = np.take_along_axis(share, leader[..., None, None], axis=-1)[..., 0]
+    curves = {
+        "test_error": (along, results["test_error"].values),
+        "train_error": (along, results["train_error"].values),
+        "leading_share": (along, leading),
+        "leader": (("variant", "seed"), leader),
     }
-    curves["share"] = (("variant", "seed", "epoch", "unit"), results["share"].values)
     coordinates = {"variant": results["variant"], "seed": results["seed"], "epoch": races.looks(T) / EPOCH}
     return xr.Dataset(curves, coordinates, results.attrs)
 
@@ -102,7 +108,7 @@ def draw_shares(results: xr.Dataset, out: Path) -> None:
             }
             chosen = results.sel(variant=variant)
             left.plot(results["epoch"], chosen["test_error"].median("seed"), label=variant, **look)
-            right.plot(results["epoch"], leading_share(chosen).median("seed"), **look)
+            right.plot(results["epoch"], chosen["leading_share"].median("seed"), **look)
         left.axhline(races.THRESHOLD, color="0.5", linewidth=0.6)
         left.set(xscale="log", yscale="log", xlabel="epoch", ylabel="test error", xlim=(10, None))
         right.set(
@@ -116,12 +122,6 @@ def draw_shares(results: xr.Dataset, out: Path) -> None:
         cf.save_figure(figure, out / "why_shares.pdf")
 
 
-def leading_share(chosen: xr.Dataset) -> xr.DataArray:
-    """The share of the unit that holds most of the readout at the end of each run."""
-    leader = chosen["share"].isel(epoch=-1, drop=True).argmax("unit")
-    return chosen["share"].isel(unit=leader)
-
-
 def report_shares(results: xr.Dataset) -> str:
     """Who holds the readout, whether errors ever rise, and how fast the variants are."""
     lines, epochs = [], {}
@@ -133,8 +133,7 @@ def report_shares(results: xr.Dataset) -> str:
                 for errors in chosen["test_error"].values
             ]
         )
-        leader = chosen["share"].isel(epoch=-1).argmax("unit").values
-        share = leading_share(chosen).isel(epoch=-1).values
+        leader, share = chosen["leader"].values, chosen["leading_share"].isel(epoch=-1).values
         rises = (np.diff(chosen["train_error"].values, axis=1) > 0).sum(axis=1)
         flip = f", that of the flipped synapse in {(leader == 0).sum()} of {len(leader)}" if flipped else ""
         lines.append(
