@@ -29,11 +29,12 @@ import xarray as xr  # noqa: E402
 from linear_networks import (  # noqa: E402
     EPOCH,
     draw_network,
-    draw_orbit_figure,
     learn,
     measure_orbit,
+    orbit_figure,
     save_error_figure,
 )
+from matplotlib.figure import Figure  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
@@ -123,7 +124,12 @@ def compute_order(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 
 def draw_order(results: xr.Dataset, out: Path) -> None:
-    """q along both cuts, with dotted lines where wide networks lose their stability."""
+    """q along both cuts."""
+    cf.save_figure(order_figure(results), out / "fig3_order.pdf")
+
+
+def order_figure(results: xr.Dataset) -> Figure:
+    """Medians and quartiles of q, with dotted lines where wide networks lose their stability."""
     symbols = {"c": "c", "alpha_h": r"\alpha_h"}
     with cf.paper_style(columns=2, aspect=0.42):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
@@ -146,7 +152,7 @@ def draw_order(results: xr.Dataset, out: Path) -> None:
             ax.legend()
         left.set(xlabel=r"fraction $\alpha_h$ of inputs flipped", ylabel="order parameter $q$")
         right.set(xlabel="compression ratio $c = M/N$")
-        cf.save_figure(figure, out / "fig3_order.pdf")
+    return figure
 
 
 # ----------------------------------------------------------------------------------------------------- an orbit
@@ -162,7 +168,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    draw_orbit_figure(results, out / "fig3_orbit.pdf")
+    cf.save_figure(orbit_figure(results), out / "fig3_orbit.pdf")
 
 
 def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from linear_networks import (  # noqa: E402
     EPOCH,
     Network,
     draw_network,
-    draw_orbit_figure,
     measure_orbit,
+    orbit_figure,
     save_peak_figure,
 )
 from parts import Part, run_parts  # noqa: E402
@@ -121,7 +121,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    draw_orbit_figure(results, out / "fig4_orbit.pdf")
+    cf.save_figure(orbit_figure(results), out / "fig4_orbit.pdf")
 
 
 def report_diagram(results: xr.Dataset) -> str:

@@ -23,7 +23,7 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import draw_orbit_figure, measure_orbit, save_peak_figure, sizes  # noqa: E402
+from linear_networks import measure_orbit, orbit_figure, save_peak_figure, sizes  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
@@ -130,7 +130,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    draw_orbit_figure(results, out / "fig8_orbit.pdf")
+    cf.save_figure(orbit_figure(results), out / "fig8_orbit.pdf")
 
 
 def report_orbit(results: xr.Dataset) -> str:

@@ -16,6 +16,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
 
 import curlflow as cf
 from curlflow.plot import style
@@ -191,7 +192,7 @@ def measure_orbit(
     )
 
 
-def draw_orbit_figure(results: xr.Dataset, path: Path) -> None:
+def orbit_figure(results: xr.Dataset) -> Figure:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
     with cf.paper_style(columns=2, aspect=0.62):
         figure, axes = plt.subplots(2, 2)
@@ -208,4 +209,4 @@ def draw_orbit_figure(results: xr.Dataset, path: Path) -> None:
         plane.set(
             xlabel=f"first principal component ({shares[0]:.0f} %)", ylabel=f"second ({shares[1]:.0f} %)"
         )
-        cf.save_figure(figure, path)
+    return figure

@@ -26,6 +26,7 @@ import numpy as np  # noqa: E402
 import races  # noqa: E402
 import xarray as xr  # noqa: E402
 from jax.flatten_util import ravel_pytree  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 from nonlinear_networks import EPOCH  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
@@ -98,6 +99,11 @@ def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 
 def draw_shares(results: xr.Dataset, out: Path) -> None:
+    """Errors and shares side by side."""
+    cf.save_figure(shares_figure(results), out / "why_shares.pdf")
+
+
+def shares_figure(results: xr.Dataset) -> Figure:
     """Medians over seeds: errors, and the share of the unit that holds most at the end."""
     with cf.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2)
@@ -119,7 +125,7 @@ def draw_shares(results: xr.Dataset, out: Path) -> None:
             xlim=(10, None),
         )
         left.legend()
-        cf.save_figure(figure, out / "why_shares.pdf")
+    return figure
 
 
 def report_shares(results: xr.Dataset) -> str:
@@ -236,8 +242,13 @@ def plane_slopes(flow: Any, plane: cf.Plane) -> np.ndarray:
 
 
 def draw_plane(results: xr.Dataset, out: Path) -> None:
-    """A saddle for a unit that descends, a centre for one whose readout is flipped: the model of two neurons."""
+    """Both portraits."""
     del results
+    cf.save_figure(plane_figure(), out / "why_plane.pdf")
+
+
+def plane_figure() -> Figure:
+    """A saddle for a unit that descends, a centre for one whose readout is flipped: the model of two neurons."""
     network = races.draw_racers(0, samples=SAMPLES)
     panels = cf.compare_portraits(
         {"a  descending": network.flow.gradient_flow(), "b  readout flipped": network.flow},
@@ -245,7 +256,8 @@ def draw_plane(results: xr.Dataset, out: Path) -> None:
         (-1.5, 1.5),
         plane=unit_plane(network),
     )
-    cf.save_figure(panels["a  descending"].ax.figure, out / "why_plane.pdf")
+    figure: Any = panels["a  descending"].ax.figure
+    return figure
 
 
 def report_plane(results: xr.Dataset) -> str:
