@@ -1,12 +1,13 @@
 """Why do the networks of Fig. 5 learn faster with a flipped readout synapse? Not in the paper.
 
-    python studies/why_faster.py [--quick] [--workers N] [--parts shares unit plane] [--out FOLDER]
+    python studies/why_faster.py [--quick] [--workers N] [--parts shares unit …] [--out FOLDER]
 
 Each part writes a figure and its numbers (.nc), and prints what it found:
 
 - shares  why_shares.pdf  test error, and one unit's share of the readout's squared norm, with norms held and free;
 - unit    why_unit.pdf    which synapse is flipped: epochs until learned, over its size;
-- plane   why_plane.pdf   phase portraits beside the origin, in the plane of one unit's readout and its input weights.
+- plane   why_plane.pdf   phase portraits beside the origin, in the plane of one unit's readout and its input weights;
+- linear  why_linear.pdf  the test error of the best linear map, over the scale of the teacher's weights.
 
 The networks are those of Fig. 5b with 1000 samples: students on twice the teacher's scale.
 """
@@ -267,10 +268,53 @@ def report_plane(results: xr.Dataset) -> str:
     return f"eigenvalues at the origin in the plane of one unit: {words['gradient']} (gradient), {words['curl']} (flipped)."
 
 
+# ---------------------------------------------------------------------------------------------- the linear map
+
+
+def linear_cell(teacher_scale: float, seed: int, samples: int) -> dict[str, Any]:
+    """The test error of least squares on the training samples."""
+    network = races.draw_racers(seed, samples=samples, teacher_scale=teacher_scale)
+    X, targets = (each.astype(jnp.float64) for each in (network.flow.X, network.flow.targets))
+    test = network.test_error
+    answers = test.X @ jnp.linalg.lstsq(X, targets)[0]
+    return {"test_error": ((test.targets - answers) ** 2).mean() / 2}
+
+
+def compute_linear(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Teachers of all scales of Fig. 5e, with its 10 000 samples."""
+    axes = {"teacher_scale": [0.1, *np.arange(0.25, 4.01, 0.25)]}
+    cell = partial(linear_cell, samples=10_000)
+    return cf.sweep(cell, axes, seeds=3 if quick else 10, store=store, client=client)
+
+
+def draw_linear(results: xr.Dataset, out: Path) -> None:
+    """Medians and quartiles, beside the threshold of the races."""
+    errors = results["test_error"]
+    with cf.paper_style(aspect=0.7):
+        figure, ax = plt.subplots()
+        ax.semilogy(errors["teacher_scale"], errors.median("seed"), "o-", markersize=3, color=style.BLACK)
+        low, high = (errors.quantile(q, "seed") for q in (0.25, 0.75))
+        ax.fill_between(errors["teacher_scale"], low, high, color=style.BLACK, alpha=0.2, linewidth=0)
+        ax.axhline(races.THRESHOLD, color="0.5", linewidth=0.6)
+        ax.set(xlabel="scale of the teacher's weights", ylabel="test error of the best linear map")
+        cf.save_figure(figure, out / "why_linear.pdf")
+
+
+def report_linear(results: xr.Dataset) -> str:
+    """Up to which teacher a linear map is good enough."""
+    errors = results["test_error"].median("seed")
+    enough = errors["teacher_scale"].values[errors.values < races.THRESHOLD].max()
+    return (
+        f"The best linear map has the test error {float(errors.sel(teacher_scale=1.0)):.2g} for teachers of scale 1 "
+        f"(median), and one below {races.THRESHOLD:g} up to the scale {enough:g}."
+    )
+
+
 PARTS = {
     "shares": Part(compute_shares, draw_shares, report_shares),
     "unit": Part(compute_unit, draw_unit, report_unit),
     "plane": Part(compute_plane, draw_plane, report_plane),
+    "linear": Part(compute_linear, draw_linear, report_linear),
 }
 
 if __name__ == "__main__":
