@@ -1,6 +1,7 @@
 """Sphinx configuration. The build executes every notebook and reaches for nothing on the network."""
 
 import inspect
+import os
 import re
 import sys
 import tomllib
@@ -8,6 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import curlflow
+
+# XLA warns when compiling takes long, as it may on a busy machine: that is no part of a page.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "curlflow"
 author = "The curlflow authors"

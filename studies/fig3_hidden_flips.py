@@ -219,7 +219,7 @@ def draw_motion(results: xr.Dataset, out: Path) -> None:
                     label=motion.value,
                 )
         ax.set(xlabel="seed", ylabel=r"largest exponent $\lambda_1$")
-        ax.legend()
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
         cf.save_figure(figure, out / "fig3_motion.pdf")
 
 

@@ -103,7 +103,7 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
         None means yes if all exponents are computed.
     solver
         Flows only: "tsit5", "dopri8", "kvaerno5" (implicit, for small stiff systems), or any diffrax solver with an error
-        estimate. None takes Dopri8 for small systems and Tsit5 for large ones.
+        estimate. None takes Dopri8.
     rtol, atol
         Flows only: relative and absolute tolerance on the local error of a step in the state, 1e-8 and 1e-10 by default. The
         error of a tangent vector is held to `rtol` times its length.
