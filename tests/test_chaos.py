@@ -124,6 +124,19 @@ def test_gali_of_a_regular_orbit_does_not_collapse():
     assert volume.min() > 1e-3
 
 
+class SlowRotation:
+    """A step by a hundredth of a radian, which never closes."""
+
+    def step(self, n, y, args):
+        c, s = jnp.cos(0.01), jnp.sin(0.01)
+        return jnp.array([[c, -s], [s, c]]) @ y
+
+
+def test_a_map_is_observed_for_as_long_as_its_exponents():
+    found = chaos.verdict(SlowRotation(), jnp.array([1.0, 0.0]), T=60_000, dt=10.0)
+    assert found.motion == "quasi-periodic", str(found)
+
+
 def test_the_zero_one_test_on_maps():
     y, logistic = 0.3, []
     for _ in range(3000):

@@ -23,7 +23,7 @@ CHAOTIC_ABOVE, REGULAR_BELOW = 0.8, 0.2
 COLLAPSED_VOLUME = 1e-8
 # An orbit is closed when it returns this much closer than it strays.
 CLOSED_WITHIN = 1e-5
-SAMPLES = 4096
+SAMPLES = 8192
 # The 0–1 test takes a slow series for a regular one. It needs this many samples a decorrelation time or more apart.
 FEWEST_DECORRELATED = 200
 # Tangent vectors of regular motion grow like t, its shear; a steeper power is a growth that has not shown its kind yet.
@@ -199,10 +199,11 @@ def _observe(
     problem, y0, t0 = spectrum.run.problem, spectrum.final_state, float(spectrum.times[-1])
     options: dict[str, Any] = {"args": problem.args, "blow_up": float(problem.blow_up)}
     if problem.solver is None:
-        orbit = iterate(problem.system, y0, SAMPLES - 1, n0=round(t0), every=1, **options)
+        every = max(round(spectrum.T) // SAMPLES, 1)
+        orbit = iterate(problem.system, y0, every * (SAMPLES - 1), n0=round(t0), every=every, **options)
     else:
         t1 = t0 + spectrum.T
-        orbit = integrate(problem.system, y0, t1, t0=t0, ts=np.linspace(t0, t1, 2 * SAMPLES), **options)
+        orbit = integrate(problem.system, y0, t1, t0=t0, ts=np.linspace(t0, t1, SAMPLES), **options)
     if observable is not None:
         return np.asarray(jax.vmap(observable)(orbit.ys))
     states = flatten_states(orbit.ys)
