@@ -39,6 +39,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_render_markdown_format = "myst"  # tables that a cell hands over are tables on the page
 nb_output_stderr = "warn"  # with -W, a warning in a notebook stops the build
 
 bibtex_bibfiles = ["refs.bib"]

@@ -68,7 +68,7 @@ PARTS = {
     "samples": RACES.along(
         "samples",
         "samples",
-        [*range(100, 1000, 100), *range(1000, 2001, 100)],
+        np.linspace(100, 2000, 19).round(-1).tolist(),
         [400, 800],
         claim_samples,
         label="training samples",

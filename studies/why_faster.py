@@ -144,9 +144,9 @@ def report_shares(results: xr.Dataset) -> str:
         rises = (np.diff(chosen["train_error"].values, axis=1) > 0).sum(axis=1)
         flip = f", that of the flipped synapse in {(leader == 0).sum()} of {len(leader)}" if flipped else ""
         lines.append(
-            f"{variant}: learned after {np.median(epochs[variant]):.4g} epochs (median); at the end one unit holds "
+            f"{variant}: learned after {_epochs(np.median(epochs[variant]))} (median); at the end one unit holds "
             f"{np.median(share):.0%} of the readout's squared norm{flip}; the train error rises in "
-            f"{np.median(rises):.0f} of {len(results['epoch']) - 1} intervals."
+            f"at most {rises.max()} of {len(results['epoch']) - 1} intervals."
         )
     for name, first, second in (
         ("norms held", "curl, norms held", "gradient, norms held"),
@@ -157,6 +157,10 @@ def report_shares(results: xr.Dataset) -> str:
         )
         lines.append(f"{name}: {comparison}")
     return "\n".join(lines)
+
+
+def _epochs(count: float) -> str:
+    return f"{count:.4g} epochs" if np.isfinite(count) else f"more than {T / EPOCH:g} epochs"
 
 
 # ---------------------------------------------------------------------------------------- which synapse is flipped
