@@ -43,7 +43,7 @@ def draw_network(
     keys = jax.random.split(jax.random.key(seed), 4)
     weights = cf.ensembles.uniform_weights(keys[0], N=N, M=M, scale=teacher_scale)
     teacher = cf.Teacher(weights, activation=activation, activate_output=True)
-    B = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 4), (N, 1), minval=-1, maxval=1) / N**0.5
+    B = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 4), (N, 1), minval=-1, maxval=1)
     signs = cf.Weights(np.ones(M) if d1 is None else d1, np.ones(N) if d2 is None else d2)
     flow = cf.StudentFlow(
         *teacher.draw(keys[2], samples),
@@ -52,7 +52,7 @@ def draw_network(
         activate_output=True,
         objective=objective,
         precision=precision,
-        feedback=B if feedback else None,
+        feedback=B / N**0.5 if feedback else None,
     )
     student = cf.ensembles.uniform_weights(keys[1], N=N, M=M, scale=scale)
     return Network(

@@ -4,7 +4,8 @@ In a race both rules, curl descent and gradient descent, go from the same start 
 test samples are below 10⁻³, along the norm-constrained flow, of which minibatch descent at the paper's step is a noisy copy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from nonlinear_networks import EPOCH, Network, draw_network
 from parts import Part
 
@@ -62,10 +64,8 @@ class Races:
             return over_epochs(cf.sweep(cell, axes, seeds=self._seeds(quick), store=store, client=client))
 
         def draw(results: xr.Dataset, out: Path) -> None:
-            with cf.paper_style(aspect=0.75):
-                figure, ax = plt.subplots()
+            with panel(out / f"{self.figure}_errors.pdf") as ax:
                 draw_errors(results, self.rules, ax)
-                cf.save_figure(figure, out / f"{self.figure}_errors.pdf")
 
         def report(results: xr.Dataset) -> str:
             comparison = compare_seeds(passage_epochs(results), HORIZON)
@@ -97,11 +97,9 @@ class Races:
             return cf.sweep(cell, axes, seeds=self._seeds(quick), store=store, client=client)
 
         def draw(results: xr.Dataset, out: Path) -> None:
-            with cf.paper_style(aspect=0.75):
-                figure, ax = plt.subplots()
+            with panel(out / f"{self.figure}_{name}.pdf") as ax:
                 draw_races(compare(results, axis, horizon), horizon, self.rules, ax)
                 ax.set(xlabel=label, xscale=scale)
-                cf.save_figure(figure, out / f"{self.figure}_{name}.pdf")
 
         def report(results: xr.Dataset) -> str:
             comparisons = compare(results, axis, horizon)
@@ -117,10 +115,8 @@ class Races:
             return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
         def draw(results: xr.Dataset, out: Path) -> None:
-            with cf.paper_style(aspect=0.9):
-                figure, ax = plt.subplots()
+            with panel(out / f"{self.figure}_check.pdf") as ax:
                 draw_agreement(results, self.rules, ax)
-                cf.save_figure(figure, out / f"{self.figure}_check.pdf")
 
         def report(results: xr.Dataset) -> str:
             return "\n".join(
@@ -191,7 +187,7 @@ def error_curves(seed: int, **options: Any) -> dict[str, Any]:
     """The test errors of both rules along runs to the horizon."""
     network = draw_racers(seed, **options)
     flows = zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True)
-    return {rule: follow(network, flow, HORIZON, to_the_end=True).ys for rule, flow in flows}
+    return {rule: follow(network, flow, HORIZON, stop=None).ys for rule, flow in flows}
 
 
 def over_epochs(results: xr.Dataset) -> xr.Dataset:
@@ -202,12 +198,13 @@ def over_epochs(results: xr.Dataset) -> xr.Dataset:
 
 def passage_epochs(curves: xr.Dataset) -> xr.Dataset:
     """The epochs at which curves fall below the threshold: the race that they are."""
-    epochs = curves["epoch"].values
-    passages = {
-        rule: [cf.time_to_threshold(epochs, errors, THRESHOLD) for errors in curves[rule].values]
-        for rule in RULES
-    }
-    return xr.Dataset({rule: ("seed", values) for rule, values in passages.items()})
+    return xr.Dataset({rule: ("seed", passages(curves[rule])) for rule in RULES})
+
+
+def passages(errors: xr.DataArray) -> np.ndarray:
+    """The epochs at which the errors of each seed fall below the threshold."""
+    epochs = errors["epoch"].values
+    return np.array([cf.time_to_threshold(epochs, each, THRESHOLD) for each in errors.values])
 
 
 def looks(horizon: float) -> np.ndarray:
@@ -231,9 +228,15 @@ def has_learned(t: Any, W: Any, args: Any) -> Any:
 
 
 def follow(
-    network: Network, flow: Any, horizon: float, *, to_the_end: bool = False, constrain: bool = True
+    network: Network,
+    flow: Any,
+    horizon: float,
+    *,
+    constrain: bool = True,
+    stop: Callable[..., Any] | None = has_learned,
+    observe: Callable[..., Any] = test_error,
 ) -> cf.Trajectory:
-    """The test error along a run of a flow from the network's student: until it has learned, or to the end."""
+    """The test error, or what else is observed, along a run of a flow from the network's student."""
     rtol = RTOL[network.flow.activation]
     return cf.integrate(
         move,
@@ -241,8 +244,8 @@ def follow(
         horizon,
         ts=looks(horizon),
         args={"flow": cf.NormConstrained(flow) if constrain else flow, "test_error": network.test_error},
-        observe=test_error,
-        stop=None if to_the_end else has_learned,
+        observe=observe,
+        stop=stop,
         solver=RungeKuttaChebyshev(stages=10),
         rtol=rtol,
         atol=rtol / 100,
@@ -298,9 +301,9 @@ def verdict_table(claims: Claims) -> str:
 def claim_faster(
     paper: str, comparisons: Sequence[cf.TimesComparison | None], where: str = "", level: float = LEVEL
 ) -> tuple[str, str, str]:
-    """The claim that curl descent is faster at every one of some points, less those where nobody ever learned."""
+    """The claim that curl descent is faster at every one of some points; where nobody ever learned it is not."""
+    holds = [is_faster(each, level) for each in comparisons]
     known = sorted((each for each in comparisons if each), key=lambda each: each.ratio_of_medians[0])
-    holds = [is_faster(each, level) for each in known]
     span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
     return paper, f"{where}faster at {sum(holds)} of {len(holds)} points{span}", verdict_on(holds)
 
@@ -340,22 +343,26 @@ def agreement(results: xr.Dataset, rule: str) -> str:
 # --------------------------------------------------------------------------------------------------- figures
 
 
+@contextmanager
+def panel(path: Path) -> Iterator[Axes]:
+    """The axes of a figure of one column, which is saved in the end."""
+    with cf.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
+        yield ax
+        cf.save_figure(figure, path)
+
+
 def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str], ax: Axes) -> None:
     """Medians with quartiles; triangles at the horizon where a median lies beyond it; stars where curl descent is faster."""
     known = {value: each for value, each in comparisons.items() if each is not None}
-    last = horizon / EPOCH
+    x, last = np.array(list(known)), horizon / EPOCH
     for which, colour, marker, name in zip(("first", "second"), COLOURS, "os", rules, strict=True):
-        epochs = np.array(
-            [
-                np.quantile(getattr(each, which), (0.25, 0.5, 0.75), method="nearest")
-                for each in known.values()
-            ]
-        )
-        low, middle, high = np.minimum(epochs, last).T
-        x = np.array(list(known))
+        epochs = np.array([getattr(each, which) for each in known.values()])
+        low, high = np.minimum(np.quantile(epochs, (0.25, 0.75), axis=1, method="nearest"), last)
+        medians = np.median(epochs, axis=1)
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(x, middle, color=colour, marker=marker, markersize=3, label=name)
-        beyond = ~np.isfinite(epochs[:, 1])
+        ax.plot(x, np.minimum(medians, last), color=colour, marker=marker, markersize=3, label=name)
+        beyond = np.isinf(medians)
         ax.plot(
             x[beyond], np.full(beyond.sum(), last), color=colour, marker="^", markersize=5, linestyle="none"
         )
@@ -365,6 +372,8 @@ def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str],
         markersize=4, linestyle="none", label=f"{rules[0]} faster, p < {LEVEL:g}",
     )  # fmt: skip
     ax.set(yscale="log", ylabel="epochs until test error < $10^{-3}$")
+    if (x % 1 == 0).all():
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
 
 

@@ -34,7 +34,6 @@ from scipy import stats  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.plot import style  # noqa: E402
-from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
 
 SAMPLES = 1000
 T = 1e4 * EPOCH
@@ -50,11 +49,14 @@ VARIANTS = {  # name: whether a synapse is flipped, whether norms are held
 
 
 def watch(t: Any, W: Any, args: Any) -> Any:
-    """Test error, train error, and every unit's share of the readout's squared norm."""
+    """Test error, train error; of every unit, its share of the readout's squared norm and the norm of its input weights."""
+    flow = args["flow"]
+    rule: Any = flow.flow if isinstance(flow, cf.NormConstrained) else flow
     return {
-        "test_error": args["test_error"](t, W),
-        "train_error": args["rule"].error(W),
+        "test_error": races.test_error(t, W, args),
+        "train_error": rule.error(W),
         "share": W.W2[0] ** 2 / jnp.vdot(W.W2, W.W2),
+        "inputs": jnp.linalg.norm(W.W1, axis=1),
     }
 
 
@@ -63,21 +65,7 @@ def shares_cell(seed: int, variant: str, samples: int) -> dict[str, Any]:
     flipped, held = VARIANTS[variant]
     network = races.draw_racers(seed, samples=samples)
     flow = network.flow if flipped else network.flow.gradient_flow()
-    run = cf.integrate(
-        races.move,
-        network.student,
-        T,
-        ts=races.looks(T),
-        args={
-            "flow": cf.NormConstrained(flow) if held else flow,
-            "rule": flow,
-            "test_error": network.test_error,
-        },
-        observe=watch,
-        solver=RungeKuttaChebyshev(stages=10),
-        rtol=1e-3,
-        atol=1e-5,
-    )
+    run = races.follow(network, flow, T, constrain=held, stop=None, observe=watch)
     return {**run.ys, "outcome": run.outcome}
 
 
@@ -86,13 +74,16 @@ def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
     cell, axes = partial(shares_cell, samples=SAMPLES), {"variant": list(VARIANTS)}
     results = cf.sweep(cell, axes, seeds=3 if quick else 10, store=store, client=client)
     along = ("variant", "seed", "epoch")
-    share = results["share"].values
-    leader = share[:, :, -1].argmax(axis=-1)
-    leading = np.take_along_axis(share, leader[..., None, None], axis=-1)[..., 0]
+    leader = results["share"].values[:, :, -1].argmax(axis=-1)
+
+    def of_leader(name: str) -> np.ndarray:
+        return np.take_along_axis(results[name].values, leader[..., None, None], axis=-1)[..., 0]
+
     curves = {
         "test_error": (along, results["test_error"].values),
         "train_error": (along, results["train_error"].values),
-        "leading_share": (along, leading),
+        "leading_share": (along, of_leader("share")),
+        "leading_inputs": (along, of_leader("inputs")),
         "leader": (("variant", "seed"), leader),
     }
     coordinates = {"variant": results["variant"], "seed": results["seed"], "epoch": races.looks(T) / EPOCH}
@@ -134,19 +125,15 @@ def report_shares(results: xr.Dataset) -> str:
     lines, epochs = [], {}
     for variant, (flipped, _) in VARIANTS.items():
         chosen = results.sel(variant=variant)
-        epochs[variant] = np.array(
-            [
-                cf.time_to_threshold(results["epoch"].values, errors, races.THRESHOLD)
-                for errors in chosen["test_error"].values
-            ]
-        )
-        leader, share = chosen["leader"].values, chosen["leading_share"].isel(epoch=-1).values
+        epochs[variant] = races.passages(chosen["test_error"])
+        leader, end = chosen["leader"].values, chosen.isel(epoch=-1).median("seed")
         rises = (np.diff(chosen["train_error"].values, axis=1) > 0).sum(axis=1)
         flip = f", that of the flipped synapse in {(leader == 0).sum()} of {len(leader)}" if flipped else ""
         lines.append(
             f"{variant}: learned after {_epochs(np.median(epochs[variant]))} (median); at the end one unit holds "
-            f"{np.median(share):.0%} of the readout's squared norm{flip}; the train error rises in "
-            f"at most {rises.max()} of {len(results['epoch']) - 1} intervals."
+            f"{float(end['leading_share']):.0%} of the readout's squared norm{flip}, on input weights of norm "
+            f"{float(end['leading_inputs']):.2g}; the train error rises in at most {rises.max()} of "
+            f"{len(results['epoch']) - 1} intervals."
         )
     for name, first, second in (
         ("norms held", "curl, norms held", "gradient, norms held"),

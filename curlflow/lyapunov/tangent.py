@@ -191,7 +191,7 @@ def scale(V: PyTree[Array], factors: Float[Array, " k"]) -> PyTree[Array]:
 def _frame_shape(V: PyTree[Array]) -> tuple[int, int]:
     leaves = jtu.tree_leaves(V)
     k = leaves[0].shape[max(leaves[0].ndim - 2, 0)]
-    return k, sum(leaf.size for leaf in leaves) // k
+    return k, size(V) // k
 
 
 def _like(V: PyTree[Array], matrix: Float[Array, "k state"]) -> PyTree[Array]:
