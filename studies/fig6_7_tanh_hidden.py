@@ -5,11 +5,12 @@
 Each part writes a figure and its numbers (.nc); the sweeps may be killed and are resumed by the same command:
 
 - coarse   fig6_coarse.pdf    Fig. 6a on an 8 × 9 grid: test error over (c, αh), 10⁵ epochs, ten seeds;
+- check    fig6_check.pdf     the flow against minibatch descent as the paper runs it, 2·10⁴ epochs at four of these points;
 - orbit    fig6_orbit.pdf     Fig. 7: one network far inside the unstable side;
 - diagram  fig6_diagram.pdf   Fig. 6a in full, 20 × 21;
 - inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
 
-Errors are those of the norm-constrained flow; the orbit is that of full-batch descent, as in the paper.
+Errors of the diagrams are those of the norm-constrained flow; the orbit is that of full-batch descent, as in the paper.
 """
 
 from functools import partial
@@ -21,18 +22,22 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
+from scipy import stats  # noqa: E402
 
 import curlflow as cf  # noqa: E402
+from curlflow.plot import style  # noqa: E402
 from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH
 LEARNED = 1e-10
+COARSE_RATIOS = np.logspace(-1, 2, 8)
 PERTURBATION = 1e-10
 
 
@@ -105,6 +110,60 @@ def report_errors(results: xr.Dataset) -> str:
     )
 
 
+def learn_twice(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
+    """The test errors of one student after so many epochs, along the flow and by minibatches of ten samples."""
+    network = draw_hidden(c, alpha_h, seed, total, precision="float32")
+    descent = cf.MinibatchDescent(network.flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+    final = cf.iterate(descent, network.student, epochs, every=epochs).final
+    flow = learn(c, alpha_h, seed, total, epochs * EPOCH)
+    return {
+        "flow": flow["test_error"],
+        "minibatches": network.test_error(0.0, final),
+        "outcome": flow["outcome"],
+    }
+
+
+def compute_check(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """At the second and third ratio of the coarse grid, with a quarter and three quarters of the inputs flipped."""
+    cell = partial(learn_twice, total=60 if quick else 220, epochs=1_000 if quick else 20_000)
+    axes = {"c": COARSE_RATIOS[1:3], "alpha_h": [0.25, 0.75]}
+    return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
+
+
+def draw_check(results: xr.Dataset, out: Path) -> None:
+    """One error over the other; points on the diagonal agree."""
+    with cf.paper_style(aspect=0.9):
+        figure, ax = plt.subplots()
+        for (c, alpha_h), marker in zip(check_points(results), "osD^", strict=True):
+            chosen = results.sel(c=c, alpha_h=alpha_h)
+            label = rf"$c = {c:.2g}$, $\alpha_h = {alpha_h:g}$"
+            ax.plot(chosen["flow"], chosen["minibatches"], marker, markersize=3, label=label)
+        ends = np.array([results["flow"].min(), results["flow"].max()])
+        ax.plot(ends, ends, color=style.BLACK, linewidth=0.6, linestyle="dotted")
+        ax.set(xscale="log", yscale="log", xlabel="test error along the flow", ylabel="by minibatches")
+        ax.legend()
+        cf.save_figure(figure, out / "fig6_check.pdf")
+
+
+def report_check(results: xr.Dataset) -> str:
+    """Medians of both, and whether they could be of one distribution."""
+    lines = []
+    for c, alpha_h in check_points(results):
+        chosen = results.sel(c=c, alpha_h=alpha_h)
+        flow, minibatches = chosen["flow"].values, chosen["minibatches"].values
+        _, p = stats.ks_2samp(flow, minibatches)
+        lines.append(
+            f"c = {c:.3g}, αh = {alpha_h:g}: median test error {np.median(flow):.3g} along the flow, "
+            f"{np.median(minibatches):.3g} by minibatches (Kolmogorov–Smirnov p = {p:.2g})"
+        )
+    return "\n".join(lines)
+
+
+def check_points(results: xr.Dataset) -> list[tuple[float, float]]:
+    """The ratio and fraction of every point of the check."""
+    return [(c, alpha_h) for c in results["c"].values for alpha_h in results["alpha_h"].values]
+
+
 def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
     """Fig. 7: c = 0.8, αh = 0.6, from beside the teacher."""
     del store, client  # one run
@@ -128,7 +187,8 @@ def report_orbit(results: xr.Dataset) -> str:
 
 
 PARTS = {
-    "coarse": error_diagram("coarse", np.logspace(-1, 2, 8), 9, "log"),
+    "coarse": error_diagram("coarse", COARSE_RATIOS, 9, "log"),
+    "check": Part(compute_check, draw_check, report_check),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
     "diagram": error_diagram("diagram", np.logspace(-1, 2, 20), 21, "log"),
     "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), 21, "linear"),
