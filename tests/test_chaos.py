@@ -53,7 +53,16 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize(("system", "y0", "options", "motion"), VERDICTS.values(), ids=VERDICTS.keys())
+SLOW = ("Lorenz", "van der Pol", "two oscillators")
+
+
+@pytest.mark.parametrize(
+    ("system", "y0", "options", "motion"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, case in VERDICTS.items()
+    ],
+)
 def test_verdicts_on_known_motions(system, y0, options, motion):
     result = chaos.verdict(system, y0, **options)
     assert result.motion is motion, str(result)
@@ -71,12 +80,14 @@ def drifting_oscillators(t, y, args):
     return jnp.append(two_oscillators(t, y[:4], args), 0.004 * (10.0 - y[4]))
 
 
+@pytest.mark.slow
 def test_a_slow_drift_is_undecided_and_not_quasi_periodic():
     result = chaos.verdict(drifting_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0, 0.0]), T=300.0, Ttr=10.0)
     assert result.motion is Motion.UNDECIDED, str(result)
     assert any("not to be trusted" in sentence for sentence in result.evidence)
 
 
+@pytest.mark.slow
 def test_chaos_seen_for_a_few_lyapunov_times_is_undecided():
     def slow(t, y, args):
         return lorenz(t, y, args) / 50
@@ -105,6 +116,7 @@ def test_an_observable_that_does_not_vary_is_regular():
     assert "0–1 test: K = 0.00" in str(result)
 
 
+@pytest.mark.slow
 def test_more_exponents_may_be_asked_for():
     result = chaos.verdict(two_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0]), 4, T=60.0)
     np.testing.assert_allclose(result.spectrum.exponents[2:], -2.0, atol=0.2)

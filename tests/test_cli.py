@@ -186,6 +186,7 @@ def test_unknown_options_and_values_are_named(run: Any, tmp_path: Path, argument
 # --------------------------------------------------------------------------------------------- portrait
 
 
+@pytest.mark.slow
 def test_portrait_draws_the_orbits_it_was_asked_for(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

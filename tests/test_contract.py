@@ -76,6 +76,10 @@ def teacher(scale: float, activation: Any) -> cf.Teacher:
     return cf.Teacher((scale * normal(21, 2, M), normal(22, P, 2)), activation=activation)
 
 
+def population_flow(scale: float, activation: Any) -> cf.SignedGradientFlow:
+    return cf.SignedGradientFlow(cf.PopulationLoss(teacher(scale, activation)), cf.Weights(D1, D2))
+
+
 GRAM = cf.GramFlow.from_flow(curl_flow(1.0))
 
 SUBJECTS: dict[str, Subject] = {
@@ -110,13 +114,8 @@ SUBJECTS: dict[str, Subject] = {
     "student-norm-constrained": Subject(
         lambda scale: (cf.NormConstrained(student(scale, "tanh")), None), WEIGHTS
     ),
-    "population": Subject(
-        lambda scale: (
-            cf.SignedGradientFlow(cf.PopulationLoss(teacher(scale, "relu")), cf.Weights(D1, D2)),
-            None,
-        ),
-        WEIGHTS,
-    ),
+    "population-linear": Subject(lambda scale: (population_flow(scale, "linear"), None), WEIGHTS),
+    "population-relu": Subject(lambda scale: (population_flow(scale, "relu"), None), WEIGHTS),
     "norm-constrained": Subject(lambda scale: (cf.NormConstrained(curl_flow(scale)), None), WEIGHTS),
     "signed": Subject(
         lambda scale: (
@@ -150,8 +149,17 @@ SUBJECTS: dict[str, Subject] = {
 }
 
 
+SLOW = ("population-relu",)  # the compilation
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+@pytest.mark.parametrize(
+    "subject",
+    [
+        pytest.param(subject, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, subject in SUBJECTS.items()
+    ],
+)
 def test_contract(subject: Subject, check: Callable[[Subject], None]):
     check(subject)
 

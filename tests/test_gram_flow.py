@@ -168,6 +168,7 @@ def test_the_constraint_holds_to_rounding_over_a_long_time_even_with_crude_steps
     assert float(jnp.abs(run.final.cross - y.cross).max()) > 0.1
 
 
+@pytest.mark.slow
 def test_infinite_width_is_the_limit_of_wide_networks():
     d1, alpha_r, norms = np.array([1.0, -1.0, 1.0]), 0.25, (1.5, 0.8)
     times = np.linspace(0, 3, 13)
@@ -210,6 +211,7 @@ def test_rescaling_brings_back_the_norms_and_is_the_networks():
     assert_same(flow.rescale(flow.reduce(V), like=flow.reduce(W)), flow.reduce(scaled), 1e-12)
 
 
+@pytest.mark.slow
 def test_a_million_hidden_units_cost_no_more_numbers_than_ten():
     d1 = cf.ensembles.sign_pattern(20, fraction=0.5)
     for width in (10, 1_000_000):

@@ -235,6 +235,7 @@ def test_eq_45_term_by_term():
     np.testing.assert_allclose(-slope.from_inhibitory, -velocity.from_inhibitory / 2, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_the_two_inhibitory_layers_approach_each_other_only_by_decay(decay: float):
     """Their difference decays as e^(−γ t): without decay it stays, where the paper assumes that they converge."""
@@ -272,11 +273,12 @@ def distances(flow: Any, W: Any, T: float, epsilons: tuple[float, ...]) -> np.nd
 @pytest.mark.parametrize(
     ("flow", "W"),
     [
-        (cf.HebbianFlow(0.4 * F_IN, D, decay=1.0), W0),
-        (cf.HebbianFlow(0.4 * F_IN, M=MASK, decay=1.0), W0),
-        (cf.SimilarityMatching(0.4 * X, 4, 2, decay=1.0), NEARLY_TIED),
+        pytest.param(
+            cf.HebbianFlow(0.4 * F_IN, D, decay=1.0), W0, id="excitatory-inhibitory", marks=pytest.mark.slow
+        ),
+        pytest.param(cf.HebbianFlow(0.4 * F_IN, M=MASK, decay=1.0), W0, id="mixed"),
+        pytest.param(cf.SimilarityMatching(0.4 * X, 4, 2, decay=1.0), NEARLY_TIED, id="circuit"),
     ],
-    ids=["excitatory-inhibitory", "mixed", "circuit"],
 )
 def test_weights_with_fast_neurons_follow_the_flow_to_first_order_in_the_time_scales(flow: Any, W: Any):
     errors = distances(flow, W, 1.0, (0.02, 0.01, 0.005))

@@ -194,13 +194,20 @@ def network(N=4, M=3, P=1, seed=0):
     return flow, cf.ensembles.gaussian_weights(keys[1], N=N, M=M, P=P)
 
 
-@pytest.mark.parametrize("wrap", [lambda flow: flow, cf.NormConstrained], ids=["free", "norm-constrained"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda flow: flow, id="free"),
+        pytest.param(cf.NormConstrained, id="norm-constrained", marks=pytest.mark.slow),
+    ],
+)
 def test_the_sum_of_a_curl_flows_spectrum_is_its_mean_divergence(wrap):
     flow, W = network()
     ls = lyapunov_spectrum(wrap(flow), W, T=60.0, rtol=1e-10, atol=1e-12)
     assert ls.exponents.sum() == pytest.approx(ls.mean_divergence, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_hand_written_tangent_and_autodiff_give_the_same_spectrum():
     flow, W = network()
     own = lyapunov_spectrum(flow, W, T=20.0)
@@ -215,6 +222,7 @@ def test_reversing_time_negates_and_reverses_the_spectrum():
     np.testing.assert_allclose(backwards.exponents, -forwards.exponents[::-1], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_reversing_a_curl_flow_at_a_solution_negates_and_reverses():
     flow, solution = cf.toy_flow(), jnp.array([2.0, 0.5])
     forwards = lyapunov_spectrum(flow, solution, T=50.0, Ttr=20.0)
@@ -236,6 +244,7 @@ def test_an_extended_run_is_exactly_one_long_run():
     assert short.T == 70.0
 
 
+@pytest.mark.slow
 def test_an_extended_map_and_an_extended_ensemble_are_exact_too():
     henon = lyapunov_spectrum(Henon(), jnp.array([0.1, 0.1]), T=50).extend(900)
     np.testing.assert_array_equal(henon.local, lyapunov_spectrum(Henon(), jnp.array([0.1, 0.1]), T=900).local)
@@ -311,6 +320,7 @@ def test_a_member_that_blows_up_leaves_the_others_alone():
     assert np.isfinite(ensemble.exponents).all()
 
 
+@pytest.mark.slow
 def test_members_of_a_large_ensemble_are_what_they_are_alone():
     starts = START + jax.random.normal(jax.random.key(1), (70, 3))
     options = {"Ttr": 2.0, "rtol": 1e-10, "atol": 1e-12}
@@ -327,6 +337,7 @@ def test_members_of_a_large_ensemble_are_what_they_are_alone():
         np.testing.assert_allclose(ensemble[member].final_frame, alone.final_frame, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_systems_of_a_large_ensemble_keep_their_own_exponents():
     rates = jnp.linspace(-1.0, 0.5, 150)
     matrices = jax.vmap(jnp.diag)(jnp.stack([rates, rates - 1], axis=1))
@@ -335,6 +346,7 @@ def test_systems_of_a_large_ensemble_keep_their_own_exponents():
     np.testing.assert_allclose(ensemble.exponents, np.stack([rates, rates - 1], axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_block_of_members_that_cannot_go_on_leaves_the_others_alone():
     # y² = y0² − t: singular at y = 0, which only the members of the second block reach.
     starts = jnp.where(jnp.arange(250) < 128, 100.0, 3.0)[:, None]
@@ -361,6 +373,7 @@ def test_an_ensemble_of_systems_gives_each_its_own_exponents():
     assert maps.outcome[1].ending is Ending.CYCLE
 
 
+@pytest.mark.slow
 def test_plain_diffrax_solvers_agree_with_the_unrolled_ones():
     options = {"T": 20.0, "rtol": 1e-10, "atol": 1e-12, "dt": 0.5}
     y0 = jnp.array([0.5, 0.3])
@@ -447,6 +460,7 @@ def test_the_step_limit_ends_a_run_with_an_outcome():
 # ---------------------------------------------------------------------------------------------- explained zeros
 
 
+@pytest.mark.slow
 def test_the_zeros_of_a_solution_manifold_are_counted_by_rank():
     flow, W = network(N=3, M=2)
     ls = lyapunov_spectrum(flow, W, T=400.0, Ttr=200.0)
@@ -486,6 +500,7 @@ def test_a_forced_flow_has_no_zero_from_time():
 # ------------------------------------------------------------------------------------------- how it is computed
 
 
+@pytest.mark.slow
 def test_blocks_of_tangent_vectors_and_loops_over_stages_change_nothing(monkeypatch):
     flow, W = network(N=4, M=3)
     exponents = []
@@ -503,12 +518,15 @@ def test_blocks_of_tangent_vectors_and_loops_over_stages_change_nothing(monkeypa
 @pytest.mark.parametrize(
     "change",
     [
-        lambda y, args: jnp.linalg.solve(args, y),
-        lambda y, args: args @ (args @ y),
-        lambda y, args: y.at[jnp.argsort(y)].set(jnp.sort(y)),
-        lambda y, args: jnp.sin(jnp.sum(args)) * 0 + y,
+        pytest.param(lambda y, args: jnp.linalg.solve(args, y), id="library call", marks=pytest.mark.slow),
+        pytest.param(lambda y, args: args @ (args @ y), id="products"),
+        pytest.param(
+            lambda y, args: y.at[jnp.argsort(y)].set(jnp.sort(y)),
+            id="sort and scatter",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(lambda y, args: jnp.sin(jnp.sum(args)) * 0 + y, id="superfluous argument"),
     ],
-    ids=["library call", "products", "sort and scatter", "superfluous argument"],
 )
 def test_a_kernel_of_all_steps_takes_any_vector_field(change):
     """All of these change y by nothing, whether or not their operations fit into one kernel."""

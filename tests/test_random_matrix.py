@@ -407,6 +407,7 @@ def test_the_norm_of_the_readout_weights_dominates_in_wide_networks():
 # ------------------------------------------------------------------------------------------- derivatives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("z", [-1.2, -1.5, -1.9])
 def test_boundary_has_the_slope_and_curvature_of_the_closed_curve(z):
     def curve(z):
@@ -434,7 +435,14 @@ def test_thresholds_of_a_few_flipped_units_have_their_exact_slopes():
     assert readout == pytest.approx(1 / (2 * 0.4**2), rel=1e-12)
 
 
-@pytest.mark.parametrize("law", [(0.4, 0.3, 0.2, 1.0), (4.0, 0.3, 0.2, 0.8), (5.0, 0.4, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "law",
+    [
+        (0.4, 0.3, 0.2, 1.0),
+        pytest.param((4.0, 0.3, 0.2, 0.8), marks=pytest.mark.slow),
+        pytest.param((5.0, 0.4, 0.0, 1.0), marks=pytest.mark.slow),
+    ],
+)
 def test_derivatives_of_edges_and_density_are_those_of_finite_differences(law):
     x = 0.7 * spectral_edges(*law)[0] + 0.3 * spectral_edges(*law)[1]
     step = 1e-5

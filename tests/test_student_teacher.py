@@ -97,7 +97,13 @@ def test_the_matching_loss_without_output_activation_is_the_squared_error():
     np.testing.assert_allclose(flow.loss(W), written_out("tanh", False)(W), rtol=1e-13)
 
 
-@pytest.mark.parametrize("targets", [X @ normal(8, P, M).T, TARGETS], ids=["noiseless", "not linear"])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        pytest.param(X @ normal(8, P, M).T, id="noiseless", marks=pytest.mark.slow),
+        pytest.param(TARGETS, id="not linear"),
+    ],
+)
 def test_a_linear_student_is_the_curl_flow_of_the_sample_covariance(targets: Array):
     flow = student(cf.Weights(D1, D2), "linear", targets)
     C = np.asarray(X.T @ X) / SAMPLES
@@ -204,7 +210,7 @@ def test_orbits_that_slide_along_a_kink_end_with_an_outcome_and_stay_on_it():
     assert abs(float(loose.final.W1[0, 0])) < 2e-2
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)])
 def test_norms_are_kept_when_constrained(activation: str):
     flow = cf.NormConstrained(student(cf.Weights(D1, D2), activation))
     run = cf.integrate(flow, W, 0.5, rtol=1e-8)
@@ -213,6 +219,7 @@ def test_norms_are_kept_when_constrained(activation: str):
         np.testing.assert_allclose(jnp.linalg.norm(end), jnp.linalg.norm(start), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_full_batch_descent_and_minibatches_follow_the_flow():
     flow = student(cf.Weights(D1, D2))
     limit = cf.integrate(cf.NormConstrained(flow), W, 1.0, ts=[1.0], rtol=1e-10).final
@@ -322,7 +329,10 @@ def test_kernels_are_the_integrals_they_stand_for(activation: str, mean):
     np.testing.assert_allclose(loss(cf.Weights(student1, [[2.0]])), expected, rtol=1e-11)
 
 
-@pytest.mark.parametrize("activation", ["linear", "erf", "relu"])
+@pytest.mark.parametrize(
+    "activation",
+    ["linear", pytest.param("erf", marks=pytest.mark.slow), pytest.param("relu", marks=pytest.mark.slow)],
+)
 def test_the_population_loss_is_the_mean_over_many_samples(activation: str):
     teacher = cf.Teacher(cf.Weights(normal(32, 3, M), normal(33, P, 3)), activation=activation)
     loss = cf.PopulationLoss(teacher)
@@ -337,7 +347,7 @@ def test_the_population_loss_is_the_mean_over_many_samples(activation: str):
     assert np.abs(velocities.mean(0)).max() > 20 * standard_error.max()
 
 
-@pytest.mark.parametrize("activation", ["linear", "erf", "relu"])
+@pytest.mark.parametrize("activation", ["linear", "erf", pytest.param("relu", marks=pytest.mark.slow)])
 def test_the_population_loss_vanishes_at_the_teacher_with_its_gradient(activation: str):
     weights = cf.Weights(normal(32, 3, M), normal(33, P, 3))
     loss = cf.PopulationLoss(cf.Teacher(weights, activation=activation))
