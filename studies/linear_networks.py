@@ -86,8 +86,9 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     """One cell: a random student follows the flow until it has learned, or for the time T.
 
     With few flipped inputs students drift slowly along a valley with steep walls, where stability limits the steps of an
-    ordinary method; with many they turn about it. At the smallest ratios, and without flips, they learn, and there an ordinary method would
-    hover above the solution as high as its tolerance. The line between the two is measured: which takes less time.
+    ordinary method; with many they turn about it. At the smallest ratios and without flips they learn; there an ordinary
+    method would hover above the solution as high as its tolerance. The line between the two is measured: which takes less
+    time.
     """
     network = draw_network(c, seed, total, alpha_h=alpha_h)
     steep = c < 0.5 or alpha_h == 0 or c + 2 * alpha_h < 2
