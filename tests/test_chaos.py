@@ -53,7 +53,7 @@ VERDICTS = {
 }
 
 
-SLOW = ("Lorenz", "van der Pol", "two oscillators")
+SLOW = ("Lorenz", "van der Pol", "toy flow inside the separatrix", "two oscillators")
 
 
 @pytest.mark.parametrize(

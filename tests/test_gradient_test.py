@@ -234,6 +234,7 @@ def test_one_way_influence_is_no_metric_however_it_is_scaled():
         assert found.metric == "none"
 
 
+@pytest.mark.slow
 @given(arrays(np.float64, 3, elements=st.floats(-4, 4)))
 def test_the_answer_does_not_depend_on_the_units_of_the_coordinates(exponents: np.ndarray):
     """y = T z: the metric of z is T G T, and every verdict and residual is the same."""

@@ -247,6 +247,7 @@ def test_the_two_inhibitory_layers_approach_each_other_only_by_decay(decay: floa
     )
 
 
+@pytest.mark.slow
 def test_tied_weights_move_as_untied_ones_do_where_they_agree():
     flow = circuit(decay=0.5)
     both = cf.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)

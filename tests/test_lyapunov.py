@@ -66,6 +66,7 @@ def test_the_cat_map_is_exact():
     assert ls.outcome.ok
 
 
+@pytest.mark.slow
 def test_a_stable_fixed_point_has_the_real_parts_of_its_eigenvalues_and_no_zero():
     def weak_lorenz(t, y, args):
         x, y, z = y
@@ -79,6 +80,7 @@ def test_a_stable_fixed_point_has_the_real_parts_of_its_eigenvalues_and_no_zero(
     assert ls.kaplan_yorke == 0
 
 
+@pytest.mark.slow
 def test_a_limit_cycle_has_one_zero():
     ls = lyapunov_spectrum(
         van_der_pol, jnp.array([1.0, 1.0]), T=2000.0, Ttr=50.0, args=jnp.asarray(1.0), rtol=1e-9
@@ -89,6 +91,7 @@ def test_a_limit_cycle_has_one_zero():
     assert ls.kaplan_yorke == 1
 
 
+@pytest.mark.slow
 def test_the_toy_flow_has_two_zeros_inside_the_separatrix():
     ls = lyapunov_spectrum(cf.toy_flow(), jnp.array([0.5, 0.3]), T=4000.0, rtol=1e-10)
     # On circles of different radii the period differs: neighbours separate like t, and the exponent decays like log(T)/T.
@@ -194,13 +197,8 @@ def network(N=4, M=3, P=1, seed=0):
     return flow, cf.ensembles.gaussian_weights(keys[1], N=N, M=M, P=P)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        pytest.param(lambda flow: flow, id="free"),
-        pytest.param(cf.NormConstrained, id="norm-constrained", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [lambda flow: flow, cf.NormConstrained], ids=["free", "norm-constrained"])
 def test_the_sum_of_a_curl_flows_spectrum_is_its_mean_divergence(wrap):
     flow, W = network()
     ls = lyapunov_spectrum(wrap(flow), W, T=60.0, rtol=1e-10, atol=1e-12)
@@ -308,6 +306,7 @@ def test_blow_up_keeps_what_was_computed():
     assert ls.exponents[0] == pytest.approx(-2 * np.log(0.1) / 9.0, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_member_that_blows_up_leaves_the_others_alone():
     starts = jnp.array([[0.1], [-1.0], [0.02]])
     field = lambda t, y, args: y**2 - 1e-9  # noqa: E731
@@ -364,6 +363,7 @@ def test_a_block_of_members_that_cannot_go_on_leaves_the_others_alone():
         lyapunov_spectrum(field, starts[128:], T=20.0, batch="states").extend(25.0)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_systems_gives_each_its_own_exponents():
     rates = jnp.array([[[-1.0, 0.0], [0.0, -2.0]], [[0.5, 0.0], [0.0, 0.25]]])
     ensemble = lyapunov_spectrum(Linear(rates), jnp.zeros((2, 2)), T=50.0, batch="systems", Ttr=80.0)

@@ -46,6 +46,7 @@ def test_a_return_after_the_wait_is_none():
     assert cf.return_time(flow, w0, 1.01 * period) == pytest.approx(period, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_states_arguments_and_times_of_other_flows():
     start = {"a": jnp.array([0.6]), "b": jnp.array([0.8])}
 

@@ -335,6 +335,7 @@ def test_untied_the_circuit_has_no_constant_metric(seed: int):
 # ------------------------------------------------------------------------------------- a user's own rules
 
 
+@pytest.mark.slow
 def test_the_rules_of_the_documentation_come_back_with_the_right_answers():
     """Run from the page itself: a natural gradient, a curl descent, and an excitatory–inhibitory Hebbian rule."""
     page = (Path(__file__).parent.parent / "docs" / "origins.md").read_text(encoding="utf-8")

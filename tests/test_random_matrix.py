@@ -81,6 +81,7 @@ def test_density_and_atoms_have_the_exact_mass_mean_and_variance(law):
     assert integral(law, lambda x: (x - mean) ** 2) == pytest.approx(variance, abs=1e-11)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.integers(0, 20), st.integers(0, 20), variance_ratios)
 @example(20, 0, 10, 1.0)  # a divergence inside the band
 @example(60, 15, 15, 1.0)  # a cusp
@@ -177,6 +178,7 @@ def test_edges_are_double_roots_of_the_papers_polynomial(c, alpha_h):
         assert abs(first - second) < 1e-5
 
 
+@pytest.mark.slow
 def test_shapes_follow_the_arguments():
     c = np.array([[0.3], [2.0]])
     alpha = np.array([0.1, 0.2, 0.3])
@@ -428,6 +430,7 @@ def test_boundary_has_the_slope_and_curvature_of_the_closed_curve(z):
     assert inverse == pytest.approx(float(1 / slope(z)), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_thresholds_of_a_few_flipped_units_have_their_exact_slopes():
     hidden = jax.grad(lambda kappa: stability_boundary(alpha_h=0.0, kappa=kappa))(0.6)
     readout = jax.grad(lambda kappa: stability_boundary(alpha_r=0.0, kappa=kappa))(0.6)

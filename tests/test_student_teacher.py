@@ -196,6 +196,7 @@ def test_orbits_cross_a_kink_exactly():
     assert flow(0.0, crossing.final) == cf.Weights([[0.0]], [[0.0]])
 
 
+@pytest.mark.slow
 def test_orbits_that_slide_along_a_kink_end_with_an_outcome_and_stay_on_it():
     """Two samples, one on each side, both with targets below zero, push the unit towards silence on both: w1 → 0."""
     flow = cf.StudentFlow([[1.0], [-1.0]], [-1.0, -1.0], cf.Weights([1.0], [1.0]), activation="relu")
@@ -283,6 +284,7 @@ def test_prediction_error_of_a_nonlinear_network():
         cf.PredictionError(X, TARGETS, network=3)
 
 
+@pytest.mark.slow
 def test_single_precision_is_in_the_sums_only():
     flow, single = student(cf.Weights(D1, D2)), student(cf.Weights(D1, D2), precision="float32")
     velocity = single(0.0, W)
