@@ -12,6 +12,8 @@ import curlflow
 
 # XLA warns when compiling takes long, as it may on a busy machine: that is no part of a page.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Figures stand on their pages, whatever backend is set where they are built.
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 
 project = "curlflow"
 author = "The curlflow authors"
