@@ -35,7 +35,7 @@ from linear_networks import (  # noqa: E402
     save_error_figure,
 )
 from matplotlib.figure import Figure  # noqa: E402
-from parts import Part, run_parts  # noqa: E402
+from parts import Part, panel, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.chaos import Motion, verdict  # noqa: E402
@@ -197,8 +197,7 @@ def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
 def draw_motion(results: xr.Dataset, out: Path) -> None:
     """The largest exponent of every network with its standard error, beside its resolution."""
     first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
-    with cf.paper_style(aspect=0.7):
-        figure, ax = plt.subplots()
+    with panel(out / "fig3_motion.pdf") as ax:
         ax.axhline(0.0, color="0.5", linewidth=0.6)
         ax.bar(
             first["seed"],
@@ -219,8 +218,9 @@ def draw_motion(results: xr.Dataset, out: Path) -> None:
                     label=motion.value,
                 )
         ax.set(xlabel="seed", ylabel=r"largest exponent $\lambda_1$")
-        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
-        cf.save_figure(figure, out / "fig3_motion.pdf")
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0, 1.0, 0.0), mode="expand", ncols=3, handlelength=1
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- report

@@ -22,12 +22,11 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp  # noqa: E402
-import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
-from parts import Part, run_parts  # noqa: E402
+from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
 
 import curlflow as cf  # noqa: E402
@@ -132,8 +131,7 @@ def compute_check(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_check(results: xr.Dataset, out: Path) -> None:
     """One error over the other; points on the diagonal agree."""
-    with cf.paper_style(aspect=0.9):
-        figure, ax = plt.subplots()
+    with panel(out / "fig6_check.pdf") as ax:
         for (c, alpha_h), marker in zip(check_points(results), "osD^", strict=True):
             chosen = results.sel(c=c, alpha_h=alpha_h)
             label = rf"$c = {c:.2g}$, $\alpha_h = {alpha_h:g}$"
@@ -142,7 +140,6 @@ def draw_check(results: xr.Dataset, out: Path) -> None:
         ax.plot(ends, ends, color=style.BLACK, linewidth=0.6, linestyle="dotted")
         ax.set(xscale="log", yscale="log", xlabel="test error along the flow", ylabel="by minibatches")
         ax.legend()
-        cf.save_figure(figure, out / "fig6_check.pdf")
 
 
 def report_check(results: xr.Dataset) -> str:

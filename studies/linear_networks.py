@@ -94,7 +94,7 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     steep = c < 0.5 or alpha_h == 0 or c + 2 * alpha_h < 2
     solver = RungeKuttaChebyshev(stages=10) if steep else "tsit5"
     flow, run = network.flow, None
-    # With c < 1, Gram variables are fewer and as good; but a solver's errors may cost them their positivity.
+    # With c < 1, Gram variables are fewer and as good; but a solver's errors may drive them out of the positive matrices.
     if steep and c < 1:
         gram = cf.GramFlow.from_flow(network.flow)
         flow, run = gram, follow(gram, gram.reduce(network.student), T, solver)

@@ -2,13 +2,17 @@
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import xarray as xr
+from matplotlib.axes import Axes
 
+import curlflow as cf
 from curlflow.sweeps.workers import local_client
 
 
@@ -22,6 +26,15 @@ class Part(NamedTuple):
     compute: Callable[[bool, Path, Any], xr.Dataset]
     draw: Callable[[xr.Dataset, Path], None]
     report: Callable[[xr.Dataset], str]
+
+
+@contextmanager
+def panel(path: Path) -> Iterator[Axes]:
+    """The axes of a figure of one column, which is saved in the end."""
+    with cf.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
+        yield ax
+        cf.save_figure(figure, path)
 
 
 def run_parts(name: str, description: str | None, parts: Mapping[str, Part]) -> None:
