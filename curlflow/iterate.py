@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._solve import StepSizeController
 from curlflow.outcome import Ending, Outcome
 from curlflow.solvers import Tsit5
 from curlflow.trajectory import Trajectory
@@ -179,7 +180,7 @@ class TimeMap(eqx.Module):
             None,
             y,
             args,
-            stepsize_controller=diffrax.PIDController(self.rtol, self.atol, dtmin=shortest),
+            stepsize_controller=StepSizeController(self.rtol, self.atol, dtmin=shortest),
             adjoint=diffrax.ForwardMode(),
             max_steps=MAX_STEPS,
             throw=False,

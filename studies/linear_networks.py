@@ -93,24 +93,19 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     network = draw_network(c, seed, total, alpha_h=alpha_h)
     steep = c < 0.5 or alpha_h == 0 or c + 2 * alpha_h < 2
     solver = RungeKuttaChebyshev(stages=10) if steep else "tsit5"
-    flow, run = network.flow, None
-    # With c < 1, Gram variables are fewer and as good; but a solver's errors may drive them out of the positive matrices.
+    flow, y = network.flow, network.student
+    # Below c = 1 Gram variables are fewer than weights, and of full rank. Beyond, a solver's errors can drive them out of the
+    # positive matrices, and some runs blow up.
     if steep and c < 1:
-        gram = cf.GramFlow.from_flow(network.flow)
-        flow, run = gram, follow(gram, gram.reduce(network.student), T, solver)
-    if run is None or not run.outcome.ok:
-        flow, run = network.flow, follow(network.flow, network.student, T, solver)
+        flow = cf.GramFlow.from_flow(network.flow)
+        y = flow.reduce(network.student)
+    run = cf.integrate(move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned)
     return {
         "test_error": network.test_error(run.final),
         "train_error": float(flow.loss(run.final)),
         "steps": run.stats["steps"],
         "outcome": run.outcome,
     }
-
-
-def follow(flow: Any, y: Any, T: float, solver: Any) -> Any:
-    """One run to its end."""
-    return cf.integrate(move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned)
 
 
 def draw_error_diagram(error: xr.DataArray, layer: str, scale: str, ax: Axes) -> QuadMesh:

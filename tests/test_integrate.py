@@ -402,6 +402,20 @@ def test_a_member_that_is_no_longer_finite_does_not_end_the_others():
     assert batch.stats["steps"] < 1000
 
 
+def quiet_then_swinging(t: Any, y: Array, args: Any) -> Array:
+    """Rest until t = 100, then sin(t − 100); steps that overshoot leave all bounds."""
+    return jnp.where(jnp.abs(y) > 2, 1e308, jnp.where(t < 100, 0.0, jnp.cos(t - 100)))
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["single", "batch"])
+def test_a_step_that_overflows_is_repeated_shorter(batch: bool):
+    start = np.zeros((3, 1) if batch else 1)
+    swing = cf.integrate(
+        quiet_then_swinging, start, 104.0, ts=[104.0], solver="dopri8", rtol=1e-6, batch=batch, max_steps=5000
+    )
+    np.testing.assert_allclose(swing.final, np.broadcast_to(np.sin(4.0), start.shape), rtol=0, atol=1e-4)
+
+
 def test_the_step_limit_keeps_what_was_computed_and_names_the_remedy():
     flow, w0, t1 = cf.toy_flow(), jnp.array([0.3, 0.4]), 1000.0
     trajectory = cf.integrate(flow, w0, t1, ts=5 * NINE, max_steps=60, **SHARP)

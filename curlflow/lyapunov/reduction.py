@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._solve import StepSizeController
 from curlflow.flows import Gram, GramFlow
 from curlflow.lyapunov.result import LyapunovSpectrum, intervals
 from curlflow.solvers import Tsit5
@@ -162,7 +163,7 @@ def _unit_growth(
             dt,
             None,
             point,
-            stepsize_controller=diffrax.PIDController(rtol, atol),
+            stepsize_controller=StepSizeController(rtol, atol),
             adjoint=diffrax.ForwardMode(),
             max_steps=1_000_000,
         )
