@@ -29,7 +29,7 @@ from linear_networks import (  # noqa: E402
     draw_network,
     measure_orbit,
     orbit_figure,
-    save_peak_figure,
+    peak_figure,
 )
 from parts import Part, run_parts  # noqa: E402
 
@@ -107,7 +107,7 @@ def compute_diagram(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_diagram(results: xr.Dataset, out: Path) -> None:
     """The median error at the end beside the largest peak of all seeds."""
-    save_peak_figure(results, out / "fig4_diagram.pdf")
+    cf.save_figure(peak_figure(results), out / "fig4_diagram.pdf")
 
 
 def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:

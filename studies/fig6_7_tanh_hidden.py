@@ -63,7 +63,8 @@ def has_learned(t: Any, W: Any, args: Any) -> Any:
 def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str, Any]:
     """A random student follows the flow until it has learned, or for the time T. Sums over samples have single precision."""
     network = draw_hidden(c, alpha_h, seed, total, precision="float32")
-    stabilised = c < 0.3  # as for linear networks, but a step of many stages costs more here
+    # As for linear networks, but a step of many stages costs more here.
+    stabilised = c < 0.3 or alpha_h == 0
     run = cf.integrate(
         move,
         network.student,

@@ -23,7 +23,7 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import measure_orbit, orbit_figure, save_peak_figure, sizes  # noqa: E402
+from linear_networks import measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
@@ -102,7 +102,7 @@ def peak_diagram(name: str, c: np.ndarray, fractions: int, seeds: int) -> Part:
         return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        save_peak_figure(results, out / f"fig8_{name}.pdf")
+        cf.save_figure(peak_figure(results), out / f"fig8_{name}.pdf")
 
     return Part(compute, draw, report_peaks)
 

@@ -143,7 +143,7 @@ def save_error_figure(error: xr.DataArray, layer: str, scale: str, path: Path) -
         cf.save_figure(figure, path)
 
 
-def save_peak_figure(results: xr.Dataset, path: Path) -> None:
+def peak_figure(results: xr.Dataset) -> Figure:
     """The median error at the end beside the largest peak of all seeds, as a figure of two columns."""
     with cf.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
@@ -154,8 +154,8 @@ def save_peak_figure(results: xr.Dataset, path: Path) -> None:
             mesh = draw_error_diagram(error, "readout", "log", ax)
             ax.set_title(title, loc="left")
         right.set_ylabel("")
-        figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="min")
-        cf.save_figure(figure, path)
+        figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="both")
+    return figure
 
 
 def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:
