@@ -335,13 +335,12 @@ def agreement(results: xr.Dataset, rule: str) -> str:
     """How the epochs by minibatches compare with those of the flow, in words."""
     flow, minibatches = results[rule].values, results[f"{rule}_minibatches"].values
     both = np.isfinite(flow) & np.isfinite(minibatches)
-    alone = int((np.isfinite(flow) != np.isfinite(minibatches)).sum())
+    alone = f"{(np.isfinite(flow) != np.isfinite(minibatches)).sum()} learned in one of them only"
+    if both.sum() < 2:
+        return f"unknown, too few seeds learned in both; {alone}"
     comparison = cf.compare_times(flow[both], minibatches[both], horizon=HORIZON / EPOCH)
     low, high = comparison.geometric_mean_ratio_interval or (np.nan, np.nan)
-    return (
-        f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {both.sum()} seeds; "
-        f"{alone} learned in one of them only"
-    )
+    return f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {both.sum()} seeds; {alone}"
 
 
 # --------------------------------------------------------------------------------------------------- figures
