@@ -35,10 +35,10 @@ from linear_networks import (  # noqa: E402
     save_error_figure,
 )
 from matplotlib.figure import Figure  # noqa: E402
-from parts import Part, panel, run_parts  # noqa: E402
+from motions import draw_motions, report_motions, settled_motion  # noqa: E402
+from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
-from curlflow.chaos import Motion, verdict  # noqa: E402
 
 LAST_EPOCHS = 1000
 PERTURBATION = 1e-10
@@ -172,17 +172,8 @@ def draw_orbit(results: xr.Dataset, out: Path) -> None:
 
 
 def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
-    """What motion descent has settled to after some epochs, judged over as many more; exponents per unit of time."""
-    descent, start = descent_from_teacher(c, alpha_h, seed, total)
-    settled = cf.iterate(descent, start, epochs, every=epochs).final
-    found = verdict(descent, settled, 2, T=float(epochs), dt=10.0)
-    return {
-        "motion": list(Motion).index(found.motion),
-        "exponents": found.spectrum.exponents / EPOCH,
-        "stderr": found.spectrum.stderr / EPOCH,
-        "resolution": found.spectrum.resolution / EPOCH,
-        "outcome": found.spectrum.outcome,
-    }
+    """The motion of one network."""
+    return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
 
 
 def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -195,32 +186,8 @@ def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 
 def draw_motion(results: xr.Dataset, out: Path) -> None:
-    """The largest exponent of every network with its standard error, beside its resolution."""
-    first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
-    with panel(out / "fig3_motion.pdf") as ax:
-        ax.axhline(0.0, color="0.5", linewidth=0.6)
-        ax.bar(
-            first["seed"],
-            2 * first["resolution"],
-            bottom=-first["resolution"],
-            color="0.9",
-            label="resolution",
-        )
-        for number, motion in enumerate(Motion):
-            chosen = first.isel(seed=np.flatnonzero(first["motion"] == number))
-            if chosen.sizes["seed"]:
-                ax.errorbar(
-                    chosen["seed"],
-                    chosen["exponents"],
-                    chosen["stderr"],
-                    fmt="o",
-                    markersize=3,
-                    label=motion.value,
-                )
-        ax.set(xlabel="seed", ylabel=r"largest exponent $\lambda_1$")
-        ax.legend(
-            loc="lower left", bbox_to_anchor=(0.0, 1.0, 1.0, 0.0), mode="expand", ncols=3, handlelength=1
-        )
+    """The largest exponent of every network."""
+    draw_motions(results, out / "fig3_motion.pdf")
 
 
 # ------------------------------------------------------------------------------------------------------- report
@@ -249,20 +216,12 @@ def report_orbit(results: xr.Dataset) -> str:
     return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
 
 
-def report_motion(results: xr.Dataset) -> str:
-    """How many of each kind."""
-    kinds = [list(Motion)[int(number)].value for number in results["motion"].values]
-    largest = results["exponents"].isel(exponents_axis0=0)
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    return f"{counts}; largest exponents from {float(largest.min()):.2g} to {float(largest.max()):.2g} per unit of time."
-
-
 PARTS = {
     "errors": Part(compute_errors, draw_errors, report_errors),
     "inset": Part(compute_inset, draw_inset, report_errors),
     "order": Part(compute_order, draw_order, report_order),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
-    "motion": Part(compute_motion, draw_motion, report_motion),
+    "motion": Part(compute_motion, draw_motion, report_motions),
 }
 
 if __name__ == "__main__":

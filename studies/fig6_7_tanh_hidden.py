@@ -7,6 +7,7 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 - coarse   fig6_coarse.pdf    Fig. 6a on an 8 × 9 grid: test error over (c, αh), 10⁵ epochs, ten seeds;
 - check    fig6_check.pdf     the flow against minibatch descent as the paper runs it, 2·10⁴ epochs at four of these points;
 - orbit    fig6_orbit.pdf     Fig. 7: one network far inside the unstable side;
+- motion   fig6_motion.pdf    ten such networks: largest Lyapunov exponents, and what motion they are judged to be;
 - diagram  fig6_diagram.pdf   Fig. 6a in full, 20 × 21;
 - inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
 
@@ -25,6 +26,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
+from motions import draw_motions, report_motions, settled_motion  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
@@ -162,14 +164,19 @@ def check_points(results: xr.Dataset) -> list[tuple[float, float]]:
     return [(c, alpha_h) for c in results["c"].values for alpha_h in results["alpha_h"].values]
 
 
+def descent_from_teacher(c: float, alpha_h: float, seed: int, total: int) -> tuple[cf.DescentMap, cf.Weights]:
+    """Full-batch descent, and a start whose readout is beside the teacher's."""
+    network = draw_hidden(c, alpha_h, seed, total)
+    noise = jax.random.normal(jax.random.key(seed), network.teacher.W2.shape, jnp.float64)
+    start = cf.Weights(network.teacher.W1, network.teacher.W2 + PERTURBATION * noise)
+    return cf.DescentMap(network.flow, EPOCH, renormalise=True), start
+
+
 def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
     """Fig. 7: c = 0.8, αh = 0.6, from beside the teacher."""
     del store, client  # one run
-    epochs = 5_000 if quick else 100_000
-    network = draw_hidden(0.8, 0.6, 0, 60 if quick else 110)
-    noise = jax.random.normal(jax.random.key(0), network.teacher.W2.shape, jnp.float64)
-    start = cf.Weights(network.teacher.W1, network.teacher.W2 + PERTURBATION * noise)
-    descent = cf.DescentMap(network.flow, EPOCH, renormalise=True)
+    total, epochs = (60, 5_000) if quick else (110, 100_000)
+    descent, start = descent_from_teacher(0.8, 0.6, 0, total)
     return measure_orbit(descent, start, epochs, window=(epochs - epochs // 10, epochs))
 
 
@@ -184,10 +191,29 @@ def report_orbit(results: xr.Dataset) -> str:
     return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
 
 
+def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
+    """The motion of one network."""
+    return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
+
+
+def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Ten networks like that of Fig. 7."""
+    total, epochs = (60, 5_000) if quick else (110, 100_000)
+    cell, axes = partial(motion_cell, total=total, epochs=epochs), {"c": [0.8], "alpha_h": [0.6]}
+    results = cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
+    return results.squeeze(["c", "alpha_h"])
+
+
+def draw_motion(results: xr.Dataset, out: Path) -> None:
+    """The largest exponent of every network."""
+    draw_motions(results, out / "fig6_motion.pdf")
+
+
 PARTS = {
     "coarse": error_diagram("coarse", COARSE_RATIOS, 9, "log"),
     "check": Part(compute_check, draw_check, report_check),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "motion": Part(compute_motion, draw_motion, report_motions),
     "diagram": error_diagram("diagram", np.logspace(-1, 2, 20), 21, "log"),
     "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), 21, "linear"),
 }

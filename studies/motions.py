@@ -1,0 +1,62 @@
+"""What motion descent settles to where it finds no solution: verdicts on several networks, drawn and in words."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from linear_networks import EPOCH
+from parts import panel
+
+import curlflow as cf
+from curlflow.chaos import Motion, verdict
+
+
+def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str, Any]:
+    """What motion descent has settled to after some epochs, judged over as many more; exponents per unit of time."""
+    settled = cf.iterate(descent, start, epochs, every=epochs).final
+    found = verdict(descent, settled, 2, T=float(epochs), dt=10.0)
+    return {
+        "motion": list(Motion).index(found.motion),
+        "exponents": found.spectrum.exponents / EPOCH,
+        "stderr": found.spectrum.stderr / EPOCH,
+        "resolution": found.spectrum.resolution / EPOCH,
+        "outcome": found.spectrum.outcome,
+    }
+
+
+def draw_motions(results: xr.Dataset, path: Path) -> None:
+    """The largest exponent of every network with its standard error, beside its resolution."""
+    first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
+    with panel(path) as ax:
+        ax.axhline(0.0, color="0.5", linewidth=0.6)
+        ax.bar(
+            first["seed"],
+            2 * first["resolution"],
+            bottom=-first["resolution"],
+            color="0.9",
+            label="resolution",
+        )
+        for number, motion in enumerate(Motion):
+            chosen = first.isel(seed=np.flatnonzero(first["motion"] == number))
+            if chosen.sizes["seed"]:
+                ax.errorbar(
+                    chosen["seed"],
+                    chosen["exponents"],
+                    chosen["stderr"],
+                    fmt="o",
+                    markersize=3,
+                    label=motion.value,
+                )
+        ax.set(xlabel="seed", ylabel=r"largest exponent $\lambda_1$")
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0, 1.0, 0.0), mode="expand", ncols=3, handlelength=1
+        )
+
+
+def report_motions(results: xr.Dataset) -> str:
+    """How many of each kind."""
+    kinds = [list(Motion)[int(number)].value for number in results["motion"].values]
+    largest = results["exponents"].isel(exponents_axis0=0)
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    return f"{counts}; largest exponents from {float(largest.min()):.2g} to {float(largest.max()):.2g} per unit of time."
