@@ -35,7 +35,7 @@ from linear_networks import (  # noqa: E402
     save_error_figure,
 )
 from matplotlib.figure import Figure  # noqa: E402
-from motions import draw_motions, report_motions, settled_motion  # noqa: E402
+from motions import motions_figure, report_motions, settled_motion  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
@@ -187,7 +187,7 @@ def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_motion(results: xr.Dataset, out: Path) -> None:
     """The largest exponent of every network."""
-    draw_motions(results, out / "fig3_motion.pdf")
+    cf.save_figure(motions_figure(results), out / "fig3_motion.pdf")
 
 
 # ------------------------------------------------------------------------------------------------------- report

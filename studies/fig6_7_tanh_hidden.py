@@ -26,7 +26,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
-from motions import draw_motions, report_motions, settled_motion  # noqa: E402
+from motions import motions_figure, report_motions, settled_motion  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
@@ -206,7 +206,7 @@ def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_motion(results: xr.Dataset, out: Path) -> None:
     """The largest exponent of every network."""
-    draw_motions(results, out / "fig6_motion.pdf")
+    cf.save_figure(motions_figure(results), out / "fig6_motion.pdf")
 
 
 PARTS = {

@@ -1,12 +1,12 @@
 """What motion descent settles to where it finds no solution: verdicts on several networks, drawn and in words."""
 
-from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from linear_networks import EPOCH
-from parts import panel
+from matplotlib.figure import Figure
 
 import curlflow as cf
 from curlflow.chaos import Motion, verdict
@@ -25,10 +25,11 @@ def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str,
     }
 
 
-def draw_motions(results: xr.Dataset, path: Path) -> None:
+def motions_figure(results: xr.Dataset) -> Figure:
     """The largest exponent of every network with its standard error, beside its resolution."""
     first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
-    with panel(path) as ax:
+    with cf.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
         ax.axhline(0.0, color="0.5", linewidth=0.6)
         ax.bar(
             first["seed"],
@@ -52,6 +53,7 @@ def draw_motions(results: xr.Dataset, path: Path) -> None:
         ax.legend(
             loc="lower left", bbox_to_anchor=(0.0, 1.0, 1.0, 0.0), mode="expand", ncols=3, handlelength=1
         )
+    return figure
 
 
 def report_motions(results: xr.Dataset) -> str:
