@@ -35,7 +35,7 @@ from linear_networks import (  # noqa: E402
     save_error_figure,
 )
 from matplotlib.figure import Figure  # noqa: E402
-from motions import motions_figure, report_motions, settled_motion  # noqa: E402
+from motions import motion_part, settled_motion  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 
 import curlflow as cf  # noqa: E402
@@ -176,20 +176,6 @@ def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
     return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
 
 
-def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
-    """Ten networks like that of Fig. 3c, d."""
-    total, epochs = (60, 5_000) if quick else (220, 100_000)
-    cell, axes = partial(motion_cell, total=total, epochs=epochs), {"c": [0.8], "alpha_h": [0.6]}
-    return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client).squeeze(
-        ["c", "alpha_h"]
-    )
-
-
-def draw_motion(results: xr.Dataset, out: Path) -> None:
-    """The largest exponent of every network."""
-    cf.save_figure(motions_figure(results), out / "fig3_motion.pdf")
-
-
 # ------------------------------------------------------------------------------------------------------- report
 
 
@@ -221,7 +207,7 @@ PARTS = {
     "inset": Part(compute_inset, draw_inset, report_errors),
     "order": Part(compute_order, draw_order, report_order),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
-    "motion": Part(compute_motion, draw_motion, report_motions),
+    "motion": motion_part("fig3", motion_cell, 220),
 }
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
-from motions import motions_figure, report_motions, settled_motion  # noqa: E402
+from motions import motion_part, settled_motion  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
@@ -196,24 +196,11 @@ def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
     return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
 
 
-def compute_motion(quick: bool, store: Path, client: Any) -> xr.Dataset:
-    """Ten networks like that of Fig. 7."""
-    total, epochs = (60, 5_000) if quick else (110, 100_000)
-    cell, axes = partial(motion_cell, total=total, epochs=epochs), {"c": [0.8], "alpha_h": [0.6]}
-    results = cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
-    return results.squeeze(["c", "alpha_h"])
-
-
-def draw_motion(results: xr.Dataset, out: Path) -> None:
-    """The largest exponent of every network."""
-    cf.save_figure(motions_figure(results), out / "fig6_motion.pdf")
-
-
 PARTS = {
     "coarse": error_diagram("coarse", COARSE_RATIOS, 9, "log"),
     "check": Part(compute_check, draw_check, report_check),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
-    "motion": Part(compute_motion, draw_motion, report_motions),
+    "motion": motion_part("fig6", motion_cell, 110),
     "diagram": error_diagram("diagram", np.logspace(-1, 2, 20), 21, "log"),
     "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), 21, "linear"),
 }

@@ -1,5 +1,8 @@
 """What motion descent settles to where it finds no solution: verdicts on several networks, drawn and in words."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -7,6 +10,7 @@ import numpy as np
 import xarray as xr
 from linear_networks import EPOCH
 from matplotlib.figure import Figure
+from parts import Part
 
 import curlflow as cf
 from curlflow.chaos import Motion, verdict
@@ -23,6 +27,22 @@ def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str,
         "resolution": found.spectrum.resolution / EPOCH,
         "outcome": found.spectrum.outcome,
     }
+
+
+def motion_part(figure: str, cell: Callable[..., dict[str, Any]], total: int) -> Part:
+    """Ten networks like the paper's example far inside the unstable side: c = 0.8, αh = 0.6."""
+
+    def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+        few = {"total": 60, "epochs": 5_000}
+        sized = partial(cell, **(few if quick else {"total": total, "epochs": 100_000}))
+        axes = {"c": [0.8], "alpha_h": [0.6]}
+        results = cf.sweep(sized, axes, seeds=2 if quick else 10, store=store, client=client)
+        return results.squeeze(["c", "alpha_h"])
+
+    def draw(results: xr.Dataset, out: Path) -> None:
+        cf.save_figure(motions_figure(results), out / f"{figure}_motion.pdf")
+
+    return Part(compute, draw, report_motions)
 
 
 def motions_figure(results: xr.Dataset) -> Figure:

@@ -198,6 +198,18 @@ def test_runge_kutta_chebyshev_takes_long_steps_in_steep_valleys_and_interpolate
     assert 20 * run.stats["steps"] < 0.5 * 6 * explicit.stats["steps"]
 
 
+def test_few_steps_fail_where_stability_limits_them():
+    """Steps that grow until they are unstable would fail as often as not."""
+
+    def settle(t, y, args):
+        return -jnp.array([1000.0, 1.0]) * y
+
+    run = cf.integrate(
+        settle, jnp.ones(2), 50.0, ts=[50.0], rtol=1e-4, atol=1e-6, solver=RungeKuttaChebyshev(10)
+    )
+    assert run.stats["rejected"] < 0.5 * run.stats["accepted"]
+
+
 def test_runge_kutta_chebyshev_needs_two_stages():
     with pytest.raises(ValueError, match="`stages` must be at least 2, but is 1"):
         RungeKuttaChebyshev(1)
