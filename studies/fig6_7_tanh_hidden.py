@@ -25,7 +25,7 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
+from linear_networks import is_steep, measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
 from motions import motion_part, settled_motion  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
@@ -65,8 +65,7 @@ def has_learned(t: Any, W: Any, args: Any) -> Any:
 def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str, Any]:
     """A random student follows the flow until it has learned, or for the time T. Sums over samples have single precision."""
     network = draw_hidden(c, alpha_h, seed, total, precision="float32")
-    # As for linear networks, but a step of many stages costs more here.
-    stabilised = c < 0.3 or alpha_h == 0
+    steep = is_steep(c, alpha_h)
     run = cf.integrate(
         move,
         network.student,
@@ -74,8 +73,8 @@ def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str
         ts=[T],
         args={"flow": cf.NormConstrained(network.flow), "test_error": network.test_error},
         stop=has_learned,
-        solver=RungeKuttaChebyshev(stages=10) if stabilised else "tsit5",
-        rtol=1e-3 if stabilised else 1e-4,
+        solver=RungeKuttaChebyshev(stages=10) if steep else "tsit5",
+        rtol=1e-3 if steep else 1e-4,
         atol=1e-6,
     )
     return {

@@ -79,8 +79,8 @@ def leave_and_return(c: float, alpha_r: float, seed: int, total: int, T: float) 
         observe=train_error,
         stop=is_at_rest,
         solver=RungeKuttaChebyshev(stages=10),
-        rtol=1e-4,
-        atol=1e-9,
+        rtol=1e-3,
+        atol=1e-8,
     )
     errors = np.asarray(run.ys)
     return {

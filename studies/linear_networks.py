@@ -82,16 +82,21 @@ def has_learned(t: Any, y: Any, flow: Any) -> Any:
     return flow.loss(y) < LEARNED
 
 
-def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[str, Any]:
-    """One cell: a random student follows the flow until it has learned, or for the time T.
+def is_steep(c: float, alpha_h: float) -> bool:
+    """Whether a student's way is worth a solver whose steps stability does not limit.
 
     With few flipped inputs students drift slowly along a valley with steep walls, where stability limits the steps of an
     ordinary method; with many they turn about it. At the smallest ratios and without flips they learn; there an ordinary
-    method would hover above the solution as high as its tolerance. The line between the two is measured: which takes less
-    time.
+    method would hover above the solution as high as its tolerance. The line between the two is measured, for linear and
+    for tanh networks: which takes less time.
     """
+    return c < 0.5 or alpha_h == 0 or c + 2 * alpha_h < 2
+
+
+def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[str, Any]:
+    """One cell: a random student follows the flow until it has learned, or for the time T."""
     network = draw_network(c, seed, total, alpha_h=alpha_h)
-    steep = c < 0.5 or alpha_h == 0 or c + 2 * alpha_h < 2
+    steep = is_steep(c, alpha_h)
     solver = RungeKuttaChebyshev(stages=10) if steep else "tsit5"
     flow, y = network.flow, network.student
     # Below c = 1 Gram variables are fewer than weights, and of full rank. Beyond, a solver's errors can drive them out of the
