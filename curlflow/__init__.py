@@ -110,6 +110,8 @@ from curlflow.survey import Survey as Survey
 from curlflow.survey import survey as survey
 from curlflow.sweeps import open_sweep as open_sweep
 from curlflow.sweeps import sweep as sweep
+from curlflow.tangent_kernel import ErrorSpectrum as ErrorSpectrum
+from curlflow.tangent_kernel import error_spectrum as error_spectrum
 from curlflow.trajectory import Trajectory as Trajectory
 from curlflow.transverse import OriginSpectrum as OriginSpectrum
 from curlflow.transverse import StabilitySample as StabilitySample
