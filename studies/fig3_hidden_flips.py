@@ -71,12 +71,12 @@ def compute_inset(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_errors(results: xr.Dataset, out: Path) -> None:
     """The median error over seeds, over logarithmic ratios."""
-    save_error_figure(results["test_error"], "hidden", "log", out / "fig3_errors.pdf")
+    save_error_figure(results["test_error"], "log", out / "fig3_errors.pdf")
 
 
 def draw_inset(results: xr.Dataset, out: Path) -> None:
     """The median error over seeds, near the boundary."""
-    save_error_figure(results["test_error"], "hidden", "linear", out / "fig3_inset.pdf")
+    save_error_figure(results["test_error"], "linear", out / "fig3_inset.pdf")
 
 
 # --------------------------------------------------------------------------------------------- order parameter

@@ -8,6 +8,7 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 - check    fig6_check.pdf     the flow against minibatch descent as the paper runs it, 2·10⁴ epochs at four of these points;
 - orbit    fig6_orbit.pdf     Fig. 7: one network far inside the unstable side;
 - motion   fig6_motion.pdf    ten such networks: largest Lyapunov exponents, and what motion they are judged to be;
+- stability fig6_stability.pdf  how fast errors grow beside the teacher, over 20 × 21 points;
 - diagram  fig6_diagram.pdf   Fig. 6a in full, 20 × 21;
 - inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
 
@@ -30,6 +31,7 @@ from motions import motion_part, settled_motion  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
+from solutions import stability, stability_part  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.plot import style  # noqa: E402
@@ -94,7 +96,7 @@ def error_diagram(name: str, c: np.ndarray, fractions: int, scale: str) -> Part:
         return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        save_error_figure(results["test_error"], "hidden", scale, out / f"fig6_{name}.pdf")
+        save_error_figure(results["test_error"], scale, out / f"fig6_{name}.pdf")
 
     return Part(compute, draw, report_errors)
 
@@ -195,12 +197,19 @@ def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
     return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
 
 
+def stability_cell(c: float, alpha_h: float, seed: int, total: int) -> dict[str, Any]:
+    """How stable one network is beside its teacher."""
+    return stability(draw_hidden(c, alpha_h, seed, total))
+
+
+RATIOS = np.logspace(-1, 2, 20)
 PARTS = {
     "coarse": error_diagram("coarse", COARSE_RATIOS, 9, "log"),
     "check": Part(compute_check, draw_check, report_check),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
     "motion": motion_part("fig6", motion_cell, 110),
-    "diagram": error_diagram("diagram", np.logspace(-1, 2, 20), 21, "log"),
+    "stability": stability_part("fig6", stability_cell, "alpha_h", RATIOS),
+    "diagram": error_diagram("diagram", RATIOS, 21, "log"),
     "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), 21, "linear"),
 }
 

@@ -6,6 +6,7 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 
 - coarse   fig8_coarse.pdf    Fig. 8a, b on an 8 × 9 grid: test error at the end, and the largest train error on the way;
 - orbit    fig8_orbit.pdf     Fig. 9: one network on the unstable side;
+- stability fig8_stability.pdf  how fast errors grow beside the teacher, over 20 × 21 points;
 - diagram  fig8_diagram.pdf   Fig. 8a, b in full, 20 × 21 and 20 seeds.
 
 The diagrams follow the norm-constrained flow from 10⁻⁶ beside the teacher, where the paper iterates full-batch descent from
@@ -26,6 +27,7 @@ import xarray as xr  # noqa: E402
 from linear_networks import measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
+from solutions import stability, stability_part  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
@@ -37,13 +39,18 @@ AT_REST = 1e-20
 LOOKS = 400
 
 
+def draw_readout(c: float, alpha_r: float, seed: int, total: int) -> Network:
+    """A tanh network, the readouts of whose first hidden units are flipped."""
+    N, M = sizes(c, total)
+    d2 = cf.ensembles.sign_pattern(N, fraction=alpha_r)
+    return draw_network(seed, N=N, M=M, samples=SAMPLES, d2=d2)
+
+
 def beside_teacher(
     c: float, alpha_r: float, seed: int, total: int, distance: float
 ) -> tuple[Network, cf.Weights]:
-    """A tanh network, and a start whose first layer is so far beside the teacher's."""
-    N, M = sizes(c, total)
-    d2 = cf.ensembles.sign_pattern(N, fraction=alpha_r)
-    network = draw_network(seed, N=N, M=M, samples=SAMPLES, d2=d2)
+    """The network, and a start whose first layer is so far beside the teacher's."""
+    network = draw_readout(c, alpha_r, seed, total)
     W1 = network.teacher.W1
     noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), 5), W1.shape, jnp.float64)
     return network, cf.Weights(W1 + distance * noise, network.teacher.W2)
@@ -140,10 +147,17 @@ def report_orbit(results: xr.Dataset) -> str:
     return f"the loss rose to {final.max():.3g} and ended at {final[-1]:.3g}."
 
 
+def stability_cell(c: float, alpha_r: float, seed: int, total: int) -> dict[str, Any]:
+    """How stable one network is beside its teacher."""
+    return stability(draw_readout(c, alpha_r, seed, total))
+
+
+RATIOS = np.logspace(-2, 1, 20)
 PARTS = {
     "coarse": peak_diagram("coarse", np.logspace(-2, 1, 8), 9, 10),
     "orbit": Part(compute_orbit, draw_orbit, report_orbit),
-    "diagram": peak_diagram("diagram", np.logspace(-2, 1, 20), 21, 20),
+    "stability": stability_part("fig8", stability_cell, "alpha_r", RATIOS),
+    "diagram": peak_diagram("diagram", RATIOS, 21, 20),
 }
 
 if __name__ == "__main__":

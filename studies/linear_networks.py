@@ -113,22 +113,26 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     }
 
 
-def draw_error_diagram(error: xr.DataArray, layer: str, scale: str, ax: Axes) -> QuadMesh:
-    """An error over (c, fraction), its decadic logarithm as colour, with the boundary of stability of wide networks."""
-    fraction = next(name for name in error.dims if name != "c")
-    shown = np.log10(np.maximum(error.transpose(fraction, "c").values, SMALLEST_SHOWN))
+def draw_error_diagram(error: xr.DataArray, scale: str, ax: Axes) -> QuadMesh:
+    """An error over (c, fraction), as a diagram."""
+    return draw_diagram(error, scale, (SMALLEST_SHOWN, 1.0), ax)
+
+
+def draw_diagram(values: xr.DataArray, scale: str, limits: tuple[float, float], ax: Axes) -> QuadMesh:
+    """Values over (c, fraction), their decadic logarithm as colour, with the boundary of stability of wide networks."""
+    fraction = fraction_of(values)
     c_edges, fraction_edges = (
-        _cell_edges(error["c"].values, scale),
-        _cell_edges(error[fraction].values, "linear"),
+        _cell_edges(values["c"].values, scale),
+        _cell_edges(values[fraction].values, "linear"),
     )
-    mesh = ax.pcolormesh(
-        c_edges, fraction_edges, shown, cmap="viridis", vmin=np.log10(SMALLEST_SHOWN), vmax=0, rasterized=True
-    )
-    alpha = np.linspace(1e-3, 1.0 if layer == "hidden" else 0.499, 400)
-    boundary = cf.stability_boundary(**{"alpha_h" if layer == "hidden" else "alpha_r": alpha})
+    shown = np.log10(np.maximum(values.transpose(fraction, "c").values, limits[0]))
+    low, high = np.log10(limits)
+    mesh = ax.pcolormesh(c_edges, fraction_edges, shown, cmap="viridis", vmin=low, vmax=high, rasterized=True)
+    alpha = np.linspace(1e-3, 1.0 if fraction == "alpha_h" else 0.499, 400)
+    boundary = cf.stability_boundary(**{fraction: alpha})
     ax.plot(boundary, alpha, color="white", linewidth=2.4)
     ax.plot(boundary, alpha, color=style.BLACK, linewidth=1.2)
-    symbol, name = (r"\alpha_h", "inputs") if layer == "hidden" else (r"\alpha_r", "hidden units")
+    symbol, name = (r"\alpha_h", "inputs") if fraction == "alpha_h" else (r"\alpha_r", "hidden units")
     ax.set(
         xscale=scale,
         xlim=c_edges[[0, -1]],
@@ -139,11 +143,11 @@ def draw_error_diagram(error: xr.DataArray, layer: str, scale: str, ax: Axes) ->
     return mesh
 
 
-def save_error_figure(error: xr.DataArray, layer: str, scale: str, path: Path) -> None:
+def save_error_figure(error: xr.DataArray, scale: str, path: Path) -> None:
     """The median of an error over seeds, as a figure of one column."""
     with cf.paper_style(aspect=0.8):
         figure, ax = plt.subplots()
-        mesh = draw_error_diagram(error.median("seed"), layer, scale, ax)
+        mesh = draw_error_diagram(error.median("seed"), scale, ax)
         figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="min")
         cf.save_figure(figure, path)
 
@@ -156,11 +160,16 @@ def peak_figure(results: xr.Dataset) -> Figure:
             (left, results["test_error"].median("seed"), "a  median test error at the end"),
             (right, results["peak_error"].max("seed"), "b  largest train error on the way, all seeds"),
         ):
-            mesh = draw_error_diagram(error, "readout", "log", ax)
+            mesh = draw_error_diagram(error, "log", ax)
             ax.set_title(title, loc="left")
         right.set_ylabel("")
         figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="both")
     return figure
+
+
+def fraction_of(values: xr.DataArray) -> str:
+    """The name of the fraction of flips that values are given for, "alpha_h" or "alpha_r"."""
+    return next(name for name in ("alpha_h", "alpha_r") if name in values.dims)
 
 
 def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:

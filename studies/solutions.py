@@ -1,0 +1,91 @@
+"""How stable tanh networks are beside their teachers: the part of Figs. 6 and 8 that is theory.
+
+Beside a solution errors on the training samples grow or decay with the eigenvalues that `curlflow.error_spectrum` gives, of
+a matrix as large as their number. The boundary of wide linear networks is where the largest would change its sign.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from linear_networks import draw_diagram, fraction_of
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from nonlinear_networks import EPOCH, Network
+from parts import Part
+
+import curlflow as cf
+from curlflow.plot import style
+
+# Growth rates per unit of time between which the diagram has colours.
+SLOWEST, FASTEST = 1e-5, 1.0
+# A tenth of the paper's epochs: what grows no faster than e-fold in this time hardly shows in its figures.
+NOTICEABLE_EPOCHS = 10_000
+NOTICEABLE = 1 / (NOTICEABLE_EPOCHS * EPOCH)
+GROWTH_LABEL = r"growth rate of errors, $\log_{10}$"
+
+
+def stability(network: Network) -> dict[str, Any]:
+    """The fastest growth of an error beside the teacher, norms held, and how many errors grow."""
+    spectrum = cf.error_spectrum(cf.NormConstrained(network.flow), network.teacher)
+    return {"growth_rate": spectrum.leading, "growing_errors": spectrum.n_unstable}
+
+
+def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: str, c: np.ndarray) -> Part:
+    """The fastest growth over ratios and fractions, three networks each."""
+
+    def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
+        few = c[(c > 0.05) & (c < 20)][::5]  # small networks, too, need an input and a hidden unit
+        axes = {"c": few if quick else c, fraction: np.linspace(0, 1, 5 if quick else 21)}
+        sized = partial(cell, total=60 if quick else 220)
+        return cf.sweep(sized, axes, seeds=2 if quick else 3, store=store, client=client)
+
+    def draw(results: xr.Dataset, out: Path) -> None:
+        with cf.paper_style(aspect=0.8):
+            picture, ax = plt.subplots()
+            mesh = draw_growth(results, ax)
+            picture.colorbar(mesh, ax=ax, label=GROWTH_LABEL, extend="both")
+            cf.save_figure(picture, out / f"{figure}_stability.pdf")
+
+    return Part(compute, draw, report_growth)
+
+
+def draw_growth(results: xr.Dataset, ax: Axes) -> QuadMesh:
+    """The median growth rate as colour, the darkest where teachers are stable; and where it becomes noticeable."""
+    mesh = draw_diagram(results["growth_rate"].median("seed"), "log", (SLOWEST, FASTEST), ax)
+    draw_noticeable(results, ax)
+    return mesh
+
+
+def draw_noticeable(results: xr.Dataset, ax: Axes) -> None:
+    """A dashed line where errors beside the teacher begin to grow noticeably within the paper's runs."""
+    rates = results["growth_rate"].median("seed")
+    fraction = fraction_of(rates)
+    for colour, width, dashes in (("white", 2.0, "solid"), (style.BLACK, 1.0, "dashed")):
+        ax.contour(
+            rates["c"],
+            rates[fraction],
+            rates.transpose(fraction, "c"),
+            levels=[NOTICEABLE],
+            colors=[colour],
+            linewidths=width,
+            linestyles=dashes,
+        )
+
+
+def report_growth(results: xr.Dataset) -> str:
+    """How many cells that are stable for linear networks are unstable for tanh networks, and noticeably so."""
+    rates = results["growth_rate"].median("seed")
+    fraction = fraction_of(rates)
+    rates = rates.transpose("c", fraction).values
+    flips = {"alpha_h": 0.0, "alpha_r": 0.0, fraction: results[fraction].values}
+    stable = np.asarray(cf.stability_margin(results["c"].values[:, None], **flips)) > 0
+    return (
+        f"{stable.sum()} of {stable.size} cells are stable for wide linear networks. For tanh networks "
+        f"{(rates[stable] > 0).sum()} of these are unstable, {(rates[stable] > NOTICEABLE).sum()} with errors that grow "
+        f"e-fold within {NOTICEABLE_EPOCHS} epochs; of the others {(rates[~stable] <= 0).sum()} are stable."
+    )
