@@ -19,7 +19,8 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 from parts import run_parts  # noqa: E402
-from races import Claims, Comparisons, Races, claim_faster, is_faster  # noqa: E402
+from races import Comparisons, Races, claim_faster, is_faster  # noqa: E402
+from verdicts import Claims  # noqa: E402
 
 SCALES_OF_THE_PAPER = (3.0, 4.0, 6.0, 7.0, 8.0)
 

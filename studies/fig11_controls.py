@@ -16,7 +16,8 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 from parts import run_parts  # noqa: E402
-from races import Claims, Comparisons, Races, claim_faster, count_faster  # noqa: E402
+from races import Comparisons, Races, claim_faster, count_faster  # noqa: E402
+from verdicts import Claims  # noqa: E402
 
 
 def claim_free_samples(comparisons: Comparisons) -> Claims:

@@ -19,7 +19,8 @@ jax.config.update("jax_enable_x64", True)
 
 import numpy as np  # noqa: E402
 from parts import run_parts  # noqa: E402
-from races import HORIZON, Claims, Comparisons, N, Races, claim_faster, is_faster, verdict_on  # noqa: E402
+from races import HORIZON, Comparisons, N, Races, claim_faster, is_faster  # noqa: E402
+from verdicts import Claims, verdict_on  # noqa: E402
 
 
 def claim_samples(comparisons: Comparisons) -> Claims:

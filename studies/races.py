@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from nonlinear_networks import EPOCH, Network, draw_network
 from parts import Part, panel
+from verdicts import Claims, verdict_on, verdict_table
 
 import curlflow as cf
 from curlflow.plot import style
@@ -39,7 +40,6 @@ CHECK_EVERY = 500
 RTOL = {"tanh": 1e-3, "relu": 1e-2}
 
 Comparisons = dict[float, cf.TimesComparison | None]
-Claims = Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -290,12 +290,6 @@ def race_table(comparisons: Comparisons, label: str) -> str:
     return "\n".join(lines)
 
 
-def verdict_table(claims: Claims) -> str:
-    """What the paper claims, what was found, and whether that is the same."""
-    rows = ["| the paper | here | verdict |", "|---|---|---|"]
-    return "\n".join(rows + [f"| {' | '.join(claim)} |" for claim in claims])
-
-
 def claim_faster(
     paper: str, comparisons: Sequence[cf.TimesComparison | None], where: str = "", level: float = LEVEL
 ) -> tuple[str, str, str]:
@@ -310,15 +304,6 @@ def count_faster(comparisons: Sequence[cf.TimesComparison | None], level: float 
     known = sorted((each for each in comparisons if each), key=lambda each: each.ratio_of_medians[0])
     span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
     return f"faster at {sum(holds)} of {len(holds)} points{span}"
-
-
-def verdict_on(points: Sequence[bool]) -> str:
-    """A claim about points at which it holds or not: "reproduced" at all, "weaker" at half of them or more."""
-    if not len(points):
-        return "no point to tell from"
-    if all(points):
-        return "reproduced"
-    return "weaker" if np.mean(points) >= 0.5 else "not reproduced"
 
 
 def ratio(comparison: cf.TimesComparison | None) -> str:

@@ -21,6 +21,9 @@ from curlflow.sweeps.grid import Call
 
 # A cluster without workers for longer than this, in seconds, is spoken of.
 LONGEST_SILENCE = 60.0
+# Dask has its workers give every freed array back to the system at once. An integration frees arrays at every stage, and
+# would spend up to half of its time on getting that memory again.
+OWN_ALLOCATION = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
 def answers_here(fn: Callable[..., Any], calls: Iterable[Call]) -> Iterator[tuple[Call, Answer]]:
@@ -40,13 +43,18 @@ def local_client(workers: int | None) -> Iterator[Any]:
         yield None
         return
     try:
+        import dask.config
         from distributed import Client, LocalCluster
     except ImportError:
         raise ValueError(
             "`workers` must come with Dask, but it is not installed: run pip install 'curlflow[cluster]'."
         ) from None
     settings = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
-    with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
+    with (
+        dask.config.set(OWN_ALLOCATION),
+        LocalCluster(n_workers=workers, **settings) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 

@@ -1,0 +1,36 @@
+"""Tables that say what the paper claims, what was found, and whether that is the same."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+Claims = Sequence[tuple[str, str, str]]
+
+
+def verdict_table(claims: Claims) -> str:
+    """What the paper claims, what was found, and whether that is the same."""
+    rows = ["| the paper | here | verdict |", "|---|---|---|"]
+    return "\n".join(rows + [f"| {' | '.join(claim)} |" for claim in claims])
+
+
+def verdict_on(points: Sequence[bool]) -> str:
+    """A claim about points at which it holds or not: "reproduced" at all, "weaker" at half of them or more."""
+    if not len(points):
+        return "no point to tell from"
+    if all(points):
+        return "reproduced"
+    return "weaker" if np.mean(points) >= 0.5 else "not reproduced"
+
+
+def share(holds: np.ndarray) -> str:
+    """Of how many runs something holds, given along points and seeds, with a 95 % bootstrap interval over the seeds.
+
+    Seeds are what is drawn independently: networks of one seed at neighbouring points have weights in common.
+    """
+    of_seeds = holds.mean(axis=0)
+    count = f"{holds.sum()} of {holds.size} ({holds.mean():.0%}"
+    if np.ptp(of_seeds) == 0:
+        return f"{count}, for every seed)"
+    interval = stats.bootstrap((of_seeds,), np.mean, method="percentile", rng=0).confidence_interval
+    return f"{count} [{interval.low:.0%}, {interval.high:.0%}])"
