@@ -8,7 +8,7 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 - check    fig6_check.pdf     the flow against minibatch descent as the paper runs it, 2·10⁴ epochs at four of these points;
 - orbit    fig6_orbit.pdf     Fig. 7: one network far inside the unstable side;
 - motion   fig6_motion.pdf    ten such networks: largest Lyapunov exponents, and what motion they are judged to be;
-- stability fig6_stability.pdf  how fast errors grow beside the teacher, over 20 × 21 points;
+- stability fig6_stability.pdf  how fast errors grow beside the teacher, over 20 × 11 points;
 - diagram  fig6_diagram.pdf   Fig. 6a in full, 20 × 21;
 - inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
 

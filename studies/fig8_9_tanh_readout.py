@@ -6,7 +6,7 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 
 - coarse   fig8_coarse.pdf    Fig. 8a, b on an 8 × 9 grid: test error at the end, and the largest train error on the way;
 - orbit    fig8_orbit.pdf     Fig. 9: one network on the unstable side;
-- stability fig8_stability.pdf  how fast errors grow beside the teacher, over 20 × 21 points;
+- stability fig8_stability.pdf  how fast errors grow beside the teacher, over 20 × 11 points;
 - diagram  fig8_diagram.pdf   Fig. 8a, b in full, 20 × 21 and 20 seeds.
 
 The diagrams follow the norm-constrained flow from 10⁻⁶ beside the teacher, where the paper iterates full-batch descent from

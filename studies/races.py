@@ -333,15 +333,15 @@ def agreement(results: xr.Dataset, rule: str) -> str:
 
 def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str], ax: Axes) -> None:
     """Medians with quartiles; triangles at the horizon where a median lies beyond it; stars where curl descent is faster."""
-    known = {value: each for value, each in comparisons.items() if each is not None}
-    x, last = np.array(list(known)), horizon / EPOCH
+    x, last = np.array(list(comparisons)), horizon / EPOCH
     for which, colour, marker, name in zip(("first", "second"), COLOURS, "os", rules, strict=True):
-        epochs = np.array([getattr(each, which) for each in known.values()])
-        low, high = np.minimum(np.quantile(epochs, (0.25, 0.75), axis=1, method="nearest"), last)
-        medians = np.median(epochs, axis=1)
+        epochs = [[np.inf] if each is None else getattr(each, which) for each in comparisons.values()]
+        quartiles = [np.quantile(each, (0.25, 0.75), method="nearest") for each in epochs]
+        low, high = np.minimum(quartiles, last).T
+        medians = np.array([np.median(each) for each in epochs])
+        beyond = np.isinf(medians)
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(x, np.minimum(medians, last), color=colour, marker=marker, markersize=3, label=name)
-        beyond = np.isinf(medians)
         ax.plot(
             x[beyond], np.full(beyond.sum(), last), color=colour, marker="^", markersize=5, linestyle="none"
         )

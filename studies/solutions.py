@@ -40,7 +40,7 @@ def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: s
 
     def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
         few = c[(c > 0.05) & (c < 20)][::5]  # small networks, too, need an input and a hidden unit
-        axes = {"c": few if quick else c, fraction: np.linspace(0, 1, 5 if quick else 21)}
+        axes = {"c": few if quick else c, fraction: np.linspace(0, 1, 5 if quick else 11)}
         sized = partial(cell, total=60 if quick else 220)
         return cf.sweep(sized, axes, seeds=2 if quick else 3, store=store, client=client)
 
