@@ -43,6 +43,7 @@ HORIZON = 1e5 * EPOCH
 LEARNED = 1e-10
 # What counts as a low test error: students that fit all samples have some 10⁻⁴, as 250 samples do not tell all.
 LOW_ERROR = 1e-3
+ERRORS_SHOWN = (1e-4, 1e-1)
 COARSE_RATIOS = np.logspace(-1, 2, 8)
 PERTURBATION = 1e-10
 
@@ -99,7 +100,7 @@ def error_diagram(name: str, c: np.ndarray, fractions: int, scale: str) -> Part:
         return cf.sweep(cell, axes, seeds=2 if quick else 10, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        save_error_figure(results["test_error"], scale, out / f"fig6_{name}.pdf")
+        save_error_figure(results["test_error"], scale, out / f"fig6_{name}.pdf", ERRORS_SHOWN)
 
     return Part(compute, draw, report_errors)
 

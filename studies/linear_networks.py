@@ -28,7 +28,8 @@ TRAINING_SAMPLES, TEST_SAMPLES = 250, 100
 # A run has learned when its loss is below this. Fixed points of a flow are fixed points of every Runge–Kutta method: only the
 # way to them is approximate.
 LEARNED = 1e-13
-SMALLEST_SHOWN = 1e-10
+# Between these errors diagrams of linear networks have colours.
+ERRORS_SHOWN = (1e-10, 1.0)
 
 
 class Network(NamedTuple):
@@ -113,12 +114,9 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     }
 
 
-def draw_error_diagram(error: xr.DataArray, scale: str, ax: Axes) -> QuadMesh:
-    """An error over (c, fraction), as a diagram."""
-    return draw_diagram(error, scale, (SMALLEST_SHOWN, 1.0), ax)
-
-
-def draw_diagram(values: xr.DataArray, scale: str, limits: tuple[float, float], ax: Axes) -> QuadMesh:
+def draw_diagram(
+    values: xr.DataArray, scale: str, ax: Axes, limits: tuple[float, float] = ERRORS_SHOWN
+) -> QuadMesh:
     """Values over (c, fraction), their decadic logarithm as colour, with the boundary of stability of wide networks."""
     fraction = fraction_of(values)
     c_edges, fraction_edges = (
@@ -143,16 +141,18 @@ def draw_diagram(values: xr.DataArray, scale: str, limits: tuple[float, float], 
     return mesh
 
 
-def save_error_figure(error: xr.DataArray, scale: str, path: Path) -> None:
+def save_error_figure(
+    error: xr.DataArray, scale: str, path: Path, limits: tuple[float, float] = ERRORS_SHOWN
+) -> None:
     """The median of an error over seeds, as a figure of one column."""
     with cf.paper_style(aspect=0.8):
         figure, ax = plt.subplots()
-        mesh = draw_error_diagram(error.median("seed"), scale, ax)
-        figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="min")
+        mesh = draw_diagram(error.median("seed"), scale, ax, limits)
+        figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="both")
         cf.save_figure(figure, path)
 
 
-def peak_figure(results: xr.Dataset) -> Figure:
+def peak_figure(results: xr.Dataset, limits: tuple[float, float] = ERRORS_SHOWN) -> Figure:
     """The median error at the end beside the largest peak of all seeds, as a figure of two columns."""
     with cf.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
@@ -160,7 +160,7 @@ def peak_figure(results: xr.Dataset) -> Figure:
             (left, results["test_error"].median("seed"), "a  median test error at the end"),
             (right, results["peak_error"].max("seed"), "b  largest train error on the way, all seeds"),
         ):
-            mesh = draw_error_diagram(error, "log", ax)
+            mesh = draw_diagram(error, "log", ax, limits)
             ax.set_title(title, loc="left")
         right.set_ylabel("")
         figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="both")

@@ -21,8 +21,8 @@ from parts import Part
 import curlflow as cf
 from curlflow.plot import style
 
-# Growth rates per unit of time between which the diagram has colours.
-SLOWEST, FASTEST = 1e-5, 1.0
+# Between these growth rates per unit of time the diagram has colours.
+RATES_SHOWN = (1e-5, 1.0)
 # A tenth of the paper's epochs: what grows no faster than e-fold in this time hardly shows in its figures.
 NOTICEABLE_EPOCHS = 10_000
 NOTICEABLE = 1 / (NOTICEABLE_EPOCHS * EPOCH)
@@ -56,7 +56,7 @@ def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: s
 
 def draw_growth(results: xr.Dataset, ax: Axes) -> QuadMesh:
     """The median growth rate as colour, the darkest where teachers are stable; and where it becomes noticeable."""
-    mesh = draw_diagram(results["growth_rate"].median("seed"), "log", (SLOWEST, FASTEST), ax)
+    mesh = draw_diagram(results["growth_rate"].median("seed"), "log", ax, RATES_SHOWN)
     draw_noticeable(results, ax)
     return mesh
 
