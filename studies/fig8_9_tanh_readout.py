@@ -83,6 +83,9 @@ def is_at_rest(t: Any, W: Any, flow: Any) -> Any:
 def leave_and_return(c: float, alpha_r: float, seed: int, total: int, T: float) -> dict[str, Any]:
     """The test error at the end of a run, and the largest train error on the way with its epoch."""
     network, start = beside_teacher(c, alpha_r, seed, total, distance=1e-6)
+    # With all readouts flipped no solution is stable. Students wander where nothing limits the steps but accuracy.
+    all_flipped = alpha_r == 1
+    rtol = 1e-4 if all_flipped else 1e-3
     run = cf.integrate(
         move,
         start,
@@ -91,9 +94,9 @@ def leave_and_return(c: float, alpha_r: float, seed: int, total: int, T: float) 
         args=cf.NormConstrained(network.flow),
         observe=train_error,
         stop=is_at_rest,
-        solver=RungeKuttaChebyshev(stages=10),
-        rtol=1e-3,
-        atol=1e-8,
+        solver="tsit5" if all_flipped else RungeKuttaChebyshev(stages=10),
+        rtol=rtol,
+        atol=rtol * 1e-5,
     )
     errors = np.asarray(run.ys)
     return {
