@@ -78,14 +78,15 @@ def draw_noticeable(results: xr.Dataset, ax: Axes) -> None:
 
 
 def report_growth(results: xr.Dataset) -> str:
-    """How many cells that are stable for linear networks are unstable for tanh networks, and noticeably so."""
-    rates = results["growth_rate"].median("seed")
-    fraction = fraction_of(rates)
-    rates = rates.transpose("c", fraction).values
+    """How many points that are stable for linear networks are unstable for tanh networks, and noticeably so."""
+    medians = results[["growth_rate", "growing_errors"]].median("seed")
+    fraction = fraction_of(medians["growth_rate"])
+    medians = medians.transpose("c", fraction)
+    unstable, rates = medians["growing_errors"].values > 0, medians["growth_rate"].values
     flips = {"alpha_h": 0.0, "alpha_r": 0.0, fraction: results[fraction].values}
     stable = np.asarray(cf.stability_margin(results["c"].values[:, None], **flips)) > 0
     return (
-        f"{stable.sum()} of {stable.size} cells are stable for wide linear networks. For tanh networks "
-        f"{(rates[stable] > 0).sum()} of these are unstable, {(rates[stable] > NOTICEABLE).sum()} with errors that grow "
-        f"e-fold within {NOTICEABLE_EPOCHS} epochs; of the others {(rates[~stable] <= 0).sum()} are stable."
+        f"{stable.sum()} of {stable.size} points are stable for wide linear networks. For tanh networks "
+        f"{unstable[stable].sum()} of these are unstable, {(rates[stable] > NOTICEABLE).sum()} with errors that grow "
+        f"e-fold within {NOTICEABLE_EPOCHS} epochs; of the others {(~unstable[~stable]).sum()} are stable."
     )
