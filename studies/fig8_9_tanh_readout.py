@@ -38,7 +38,8 @@ HORIZON = 1e5 * EPOCH
 # A run has come to rest when its train error is below this: no component of the start's perturbation is that small.
 AT_REST = 1e-20
 LOOKS = 400
-# A student has left its teacher if its train error, some 10⁻¹² at the start, has been above this. Solvers stay below 10⁻⁸.
+# A student has left its teacher if its train error, some 10⁻¹² at the start, has been above this. The solver
+# alone stays below 10⁻⁷.
 AWAY = 1e-6
 # What counts as a low test error: students that fit all samples have some 10⁻⁴, as 250 samples do not tell all.
 LOW_ERROR = 1e-3
