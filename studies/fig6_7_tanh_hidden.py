@@ -32,7 +32,7 @@ from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
 from solutions import stability, stability_part  # noqa: E402
-from verdicts import share, verdict_on, verdict_table  # noqa: E402
+from verdicts import share, verdict_anywhere, verdict_on, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.plot import style  # noqa: E402
@@ -122,7 +122,7 @@ def report_errors(results: xr.Dataset) -> str:
             "6: it lies at lower c than for linear networks",
             f"where these are stable, most students fail at {mostly_failed[inside].sum()} of {inside.sum()} points with "
             f"flips; {share(learned[inside])} end below {LOW_ERROR:g}",
-            "reproduced" if mostly_failed[inside].any() else "not reproduced",
+            verdict_anywhere(mostly_failed[inside].tolist()),
         ),
     ]
     return f"{results['wall_time'].sum().item():.0f} s of computing\n\n{verdict_table(claims)}"

@@ -28,7 +28,7 @@ from linear_networks import measure_orbit, orbit_figure, peak_figure, sizes  # n
 from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 from solutions import stability, stability_part  # noqa: E402
-from verdicts import share, verdict_on, verdict_table  # noqa: E402
+from verdicts import share, verdict_anywhere, verdict_on, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
@@ -147,7 +147,7 @@ def report_peaks(results: xr.Dataset) -> str:
             "8b: it lies at lower c than for linear networks",
             f"where these are stable, most students leave at {mostly_left[inside].sum()} of {inside.sum()} points with "
             f"flips; {share(left[inside])} do",
-            "reproduced" if mostly_left[inside].any() else "not reproduced",
+            verdict_anywhere(mostly_left[inside].tolist()),
         ),
         (
             "8a: and end at low test errors all the same",

@@ -23,11 +23,20 @@ def verdict_on(points: Sequence[bool]) -> str:
     return "weaker" if np.mean(points) >= 0.5 else "not reproduced"
 
 
+def verdict_anywhere(points: Sequence[bool]) -> str:
+    """A claim that something happens at some of the points."""
+    if not len(points):
+        return "no point to tell from"
+    return "reproduced" if any(points) else "not reproduced"
+
+
 def share(holds: np.ndarray) -> str:
     """Of how many runs something holds, given along points and seeds, with a 95 % bootstrap interval over the seeds.
 
     Seeds are what is drawn independently: networks of one seed at neighbouring points have weights in common.
     """
+    if not holds.size:
+        return "none of 0"
     of_seeds = holds.mean(axis=0)
     count = f"{holds.sum()} of {holds.size} ({holds.mean():.0%}"
     if np.ptp(of_seeds) == 0:
