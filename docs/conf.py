@@ -38,8 +38,6 @@ html_show_sphinx = False
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Results share names of attributes on purpose; a bare word such as `stable` in a docstring then has several targets.
-suppress_warnings = ["ref.python"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300

@@ -30,6 +30,7 @@ from linear_networks import (  # noqa: E402
     EPOCH,
     draw_network,
     learn,
+    linear_margin,
     measure_orbit,
     orbit_figure,
     save_error_figure,
@@ -181,7 +182,7 @@ def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
 
 def report_errors(results: xr.Dataset) -> str:
     """How many runs learned, on both sides of the boundary."""
-    margin = cf.stability_margin(results["c"].values[:, None], results["alpha_h"].values[None], 0.0)
+    margin = linear_margin(results)
     learned = results["test_error"] < 1e-10
     stable, unstable = (learned.mean("seed").values[side] for side in (margin > 0.1, margin < -0.1))
     return (

@@ -27,6 +27,7 @@ from linear_networks import (  # noqa: E402
     EPOCH,
     Network,
     draw_network,
+    linear_margin,
     measure_orbit,
     orbit_figure,
     peak_figure,
@@ -126,7 +127,7 @@ def draw_orbit(results: xr.Dataset, out: Path) -> None:
 
 def report_diagram(results: xr.Dataset) -> str:
     """How many errors passed 1e-3 on the way, and fell again."""
-    margin = cf.stability_margin(results["c"].values[:, None], 0.0, results["alpha_r"].values[None])
+    margin = linear_margin(results)
     spiked = (results["peak_error"] > 1e-3).mean("seed").values
     learned = (results["test_error"] < 1e-10).mean("seed").values
     return (

@@ -24,11 +24,11 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
-from nonlinear_networks import EPOCH, Network, draw_network  # noqa: E402
+from linear_networks import linear_margin, measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
+from nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
 from parts import Part, run_parts  # noqa: E402
 from solutions import stability, stability_part  # noqa: E402
-from verdicts import share, verdict_anywhere, verdict_on, verdict_table  # noqa: E402
+from verdicts import boundary_claims, share, verdict_on, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
@@ -41,8 +41,6 @@ LOOKS = 400
 # A student has left its teacher if its train error, some 10⁻¹² at the start, has been above this. The solver
 # alone stays below 10⁻⁷.
 AWAY = 1e-6
-# What counts as a low test error: students that fit all samples have some 10⁻⁴, as 250 samples do not tell all.
-LOW_ERROR = 1e-3
 ERRORS_SHOWN = (1e-6, 1.0)
 
 
@@ -126,35 +124,17 @@ def peak_diagram(name: str, c: np.ndarray, fractions: int, seeds: int) -> Part:
 
 def report_peaks(results: xr.Dataset) -> str:
     """Which students have left their teacher, on both sides of the boundary of linear networks, and where they ended."""
-    axes = results["c"].values[:, None], results["alpha_r"].values[None]
-    margin, some_flipped = (
-        np.asarray(cf.stability_margin(axes[0], 0.0, axes[1])),
-        (axes[1] > 0) & (axes[1] < 1),
+    left = results["peak_error"] > AWAY
+    low = (results["test_error"] < LOW_ERROR).transpose("c", "alpha_r", "seed").values
+    alpha_r = results["alpha_r"].values
+    unstable = (linear_margin(results) < 0) & (alpha_r > 0) & (alpha_r < 1)
+    returned = (
+        "8a: and end at low test errors all the same",
+        f"beyond, unless all are flipped, {share(low[unstable])} end below {LOW_ERROR:g}",
+        verdict_on((low[unstable].mean(axis=1) > 0.5).tolist()),
     )
-    beyond, inside = (margin < 0) & (axes[1] > 0), (margin > 0) & (axes[1] > 0)
-    of_seeds = results.transpose("c", "alpha_r", "seed")
-    left = of_seeds["peak_error"].values > AWAY
-    low = of_seeds["test_error"].values < LOW_ERROR
-    mostly_left, mostly_low = left.mean(axis=2) > 0.5, low.mean(axis=2) > 0.5
-    unstable = beyond & some_flipped
-    claims = [
-        (
-            "8b: beyond a boundary students leave their teacher",
-            f"beyond that of linear networks the train error of {share(left[beyond])} exceeds {AWAY:g} on the way",
-            verdict_on(mostly_left[beyond].tolist()),
-        ),
-        (
-            "8b: it lies at lower c than for linear networks",
-            f"where these are stable, most students leave at {mostly_left[inside].sum()} of {inside.sum()} points with "
-            f"flips; {share(left[inside])} do",
-            verdict_anywhere(mostly_left[inside].tolist()),
-        ),
-        (
-            "8a: and end at low test errors all the same",
-            f"beyond, unless all are flipped, {share(low[unstable])} end below {LOW_ERROR:g}",
-            verdict_on(mostly_low[unstable].tolist()),
-        ),
-    ]
+    found = f"have a train error above {AWAY:g} on the way"
+    claims = [*boundary_claims("8b", "students leave their teacher", found, left), returned]
     return f"{results['wall_time'].sum().item():.0f} s of computing\n\n{verdict_table(claims)}"
 
 

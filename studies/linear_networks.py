@@ -167,9 +167,16 @@ def peak_figure(results: xr.Dataset, limits: tuple[float, float] = ERRORS_SHOWN)
     return figure
 
 
-def fraction_of(values: xr.DataArray) -> str:
-    """The name of the fraction of flips that values are given for, "alpha_h" or "alpha_r"."""
-    return next(name for name in ("alpha_h", "alpha_r") if name in values.dims)
+def fraction_of(results: xr.DataArray | xr.Dataset) -> str:
+    """The name of the fraction of flips that results are given for, "alpha_h" or "alpha_r"."""
+    return next(name for name in ("alpha_h", "alpha_r") if name in results.dims)
+
+
+def linear_margin(results: xr.DataArray | xr.Dataset) -> np.ndarray:
+    """The stability margin of wide linear networks at every ratio and fraction of the results, shape (c, fraction)."""
+    fraction = fraction_of(results)
+    flips = {"alpha_h": 0.0, "alpha_r": 0.0, fraction: results[fraction].values}
+    return np.asarray(cf.stability_margin(results["c"].values[:, None], **flips))
 
 
 def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:

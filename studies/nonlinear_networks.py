@@ -12,6 +12,8 @@ import numpy as np
 import curlflow as cf
 
 EPOCH = 0.1
+# What counts as a low test error: students that fit all of 250 samples have some 10⁻⁴, as these do not tell all.
+LOW_ERROR = 1e-3
 TEST_SAMPLES = 100
 
 

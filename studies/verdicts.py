@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
+from linear_networks import fraction_of, linear_margin
 from scipy import stats
 
 Claims = Sequence[tuple[str, str, str]]
@@ -28,6 +30,30 @@ def verdict_anywhere(points: Sequence[bool]) -> str:
     if not len(points):
         return "no point to tell from"
     return "reproduced" if any(points) else "not reproduced"
+
+
+def boundary_claims(panel: str, fate: str, found: str, happens: xr.DataArray) -> list[tuple[str, str, str]]:
+    """That most students have a fate beyond a boundary, and that this lies at lower c than that of linear networks.
+
+    `happens` says of every ratio, fraction and seed whether it did; `found` says how that was seen.
+    """
+    fraction = fraction_of(happens)
+    runs, margin = happens.transpose("c", fraction, "seed").values, linear_margin(happens)
+    most, flipped = runs.mean(axis=2) > 0.5, happens[fraction].values > 0
+    beyond, inside = (margin < 0) & flipped, (margin > 0) & flipped
+    return [
+        (
+            f"{panel}: {fate} beyond a boundary",
+            f"beyond that of linear networks {share(runs[beyond])} {found}",
+            verdict_on(most[beyond].tolist()),
+        ),
+        (
+            f"{panel}: it lies at lower c than for linear networks",
+            f"where these are stable, most do at {most[inside].sum()} of {inside.sum()} points with flips; "
+            f"{share(runs[inside])} in all",
+            verdict_anywhere(most[inside].tolist()),
+        ),
+    ]
 
 
 def share(holds: np.ndarray) -> str:

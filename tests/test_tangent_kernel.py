@@ -77,7 +77,7 @@ def test_the_objective_does_not_change_how_many_errors_grow(seed):
     counts = set()
     for objective in ("squared error", "matching"):
         flow, W = network(seed=seed, sizes=(4, 9, 1), activate_output=True, objective=objective)
-        counts.add(cf.error_spectrum(flow, W).n_unstable)
+        counts.add(cf.error_spectrum(flow, W).n_growing)
     assert len(counts) == 1
 
 
@@ -89,8 +89,8 @@ def test_gradient_flow_contracts_and_gradient_ascent_expands():
         W,
     )
     assert descent.stable
-    assert descent.n_unstable == 0
-    assert ascent.n_unstable == flow.targets.size
+    assert descent.n_growing == 0
+    assert ascent.n_growing == flow.targets.size
     assert not ascent.stable
     np.testing.assert_allclose(ascent.eigenvalues, -descent.eigenvalues[::-1], rtol=1e-9)
 
@@ -98,7 +98,7 @@ def test_gradient_flow_contracts_and_gradient_ascent_expands():
 def test_errors_that_no_weights_can_make_are_neither_stable_nor_unstable():
     flow, W = network("linear", sizes=(4, 6, 1))  # 11 samples of four inputs
     spectrum = cf.error_spectrum(flow.gradient_flow(), W)
-    assert spectrum.n_unstable == 0
+    assert spectrum.n_growing == 0
     assert not spectrum.stable
     assert np.sum(np.abs(spectrum.eigenvalues) < spectrum.tolerance) == 7
 

@@ -254,7 +254,7 @@ def is_stable(c: ArrayLike, alpha_h: ArrayLike, alpha_r: ArrayLike, kappa: Array
 
     Returns
     -------
-    stable
+    Array
         Booleans, shape (…). On the boundary itself the answer is False, up to rounding.
 
     Raises

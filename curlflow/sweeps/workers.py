@@ -22,7 +22,7 @@ from curlflow.sweeps.grid import Call
 # A cluster without workers for longer than this, in seconds, is spoken of.
 LONGEST_SILENCE = 60.0
 # Dask has its workers give every freed array back to the system at once. An integration frees arrays at every stage, and
-# would spend up to half of its time on getting that memory again.
+# if they are large spends more than half of its time on getting that memory again.
 OWN_ALLOCATION = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
