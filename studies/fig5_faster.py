@@ -103,7 +103,7 @@ PARTS = {
         label=f"flipped readout synapses of {N}",
         samples=2000,
     ),
-    "check": RACES.check([1000, 2000], seeds=10),
+    "check": RACES.check("samples", [1000, 2000], [800], seeds=10, label="samples"),
 }
 
 if __name__ == "__main__":

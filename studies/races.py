@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -105,21 +105,33 @@ class Races:
 
         return Part(compute, draw, report)
 
-    def check(self, samples: Sequence[int], seeds: int) -> Part:
+    def check(
+        self,
+        axis: str,
+        values: Sequence[float],
+        quick_values: Sequence[float],
+        *,
+        seeds: int,
+        label: str,
+        horizon: float = HORIZON,
+        **fixed: Any,
+    ) -> Part:
         """The same races by minibatches, as the paper runs them."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
-            cell, axes = partial(race_twice, **dict(self.fixed)), {"samples": [800] if quick else samples}
+            few = {"samples": 800} if quick and "samples" in fixed else {}
+            cell = partial(race_twice, horizon=horizon, **{**dict(self.fixed), **fixed, **few})
+            axes = {axis: quick_values if quick else values}
             return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
         def draw(results: xr.Dataset, out: Path) -> None:
             with panel(out / f"{self.figure}_check.pdf") as ax:
-                draw_agreement(results, self.rules, ax)
+                draw_agreement(results, horizon, self.rules, ax)
 
         def report(results: xr.Dataset) -> str:
             return "\n".join(
-                f"{rule}, {count} samples: minibatches / flow {agreement(results.sel(samples=count), rule)}"
-                for count in results["samples"].values
+                f"{rule}, {value:g} {label}: minibatches / flow {agreement(results.sel({axis: value}), rule)}"
+                for value in results[axis].values
                 for rule in RULES
             )
 
@@ -160,25 +172,26 @@ def race(seed: int, *, horizon: float = HORIZON, constrain: bool = True, **optio
     return answer
 
 
-def race_twice(seed: int, **options: Any) -> dict[str, Any]:
+def race_twice(seed: int, *, horizon: float = HORIZON, **options: Any) -> dict[str, Any]:
     """One race along the flow, and by minibatches of ten samples, which divide the data anew in every epoch."""
-    network, answer = draw_racers(seed, **options), race(seed, **options)
+    network, answer = draw_racers(seed, **options), race(seed, horizon=horizon, **options)
     for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
         descent = cf.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
-        answer[f"{rule}_minibatches"] = epochs_by(descent, network)
+        epochs, last_error = epochs_by(descent, network, horizon)
+        answer |= {f"{rule}_minibatches": epochs, f"{rule}_minibatches_last_error": last_error}
     return answer
 
 
-def epochs_by(descent: cf.MinibatchDescent, network: Network) -> float:
-    """How many steps of the map the network takes to learn, infinity if that is more than to the horizon."""
+def epochs_by(descent: cf.MinibatchDescent, network: Network, horizon: float) -> tuple[float, float]:
+    """How many steps of the map the network takes to learn, infinity if that is more than to the horizon; its last error."""
     passage = {"epochs": cf.FirstPassage(network.test_error, THRESHOLD)}
     W, epochs = network.student, np.inf
-    for begin in range(0, round(HORIZON / EPOCH), CHECK_EVERY):
+    for begin in range(0, round(horizon / EPOCH), CHECK_EVERY):
         run = cf.iterate(descent, W, CHECK_EVERY, n0=begin, every=CHECK_EVERY, fold=passage)
         W, epochs = run.final, float(run.folded["epochs"])
         if np.isfinite(epochs):
             break
-    return epochs
+    return epochs, float(network.test_error(0.0, W))
 
 
 def error_curves(seed: int, **options: Any) -> dict[str, Any]:
@@ -301,14 +314,16 @@ def claim_faster(
 def count_faster(comparisons: Sequence[cf.TimesComparison | None], level: float = LEVEL) -> str:
     """At how many points curl descent is faster, and by what factors."""
     holds = [is_faster(each, level) for each in comparisons]
-    known = sorted((each for each in comparisons if each), key=lambda each: each.ratio_of_medians[0])
+    known = sorted(
+        (each for each in comparisons if is_known(each)), key=lambda each: each.ratio_of_medians[0]
+    )
     span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
     return f"faster at {sum(holds)} of {len(holds)} points{span}"
 
 
 def ratio(comparison: cf.TimesComparison | None) -> str:
-    """The ratio of medians with its 95 % interval; of medians beyond the horizon only a bound is known."""
-    if comparison is None:
+    """The ratio of medians with its 95 % interval; of medians beyond the horizon only a bound is known, or nothing."""
+    if not is_known(comparison):
         return "unknown"
     low, high = comparison.ratio_of_medians
     value = f"{low:.3g}" if low == high else f"> {low:.3g}" if np.isinf(high) else f"{low:.3g} … {high:.3g}"
@@ -316,16 +331,30 @@ def ratio(comparison: cf.TimesComparison | None) -> str:
     return f"{value} [{lowest:.3g}, {highest:.3g}]"
 
 
+def is_known(comparison: cf.TimesComparison | None) -> TypeGuard[cf.TimesComparison]:
+    """Whether the ratio of medians is known, or bounded at least."""
+    return comparison is not None and comparison.ratio_of_medians != (0.0, np.inf)
+
+
 def agreement(results: xr.Dataset, rule: str) -> str:
-    """How the epochs by minibatches compare with those of the flow, in words."""
+    """How epochs by minibatches compare with those of the flow, and last test errors of seeds that learned in neither."""
     flow, minibatches = results[rule].values, results[f"{rule}_minibatches"].values
-    both = np.isfinite(flow) & np.isfinite(minibatches)
-    alone = f"{(np.isfinite(flow) != np.isfinite(minibatches)).sum()} learned in one of them only"
-    if both.sum() < 2:
-        return f"unknown, too few seeds learned in both; {alone}"
-    comparison = cf.compare_times(flow[both], minibatches[both], horizon=HORIZON / EPOCH)
+    learned = np.isfinite([flow, minibatches])
+    both, neither = learned.all(axis=0), ~learned.any(axis=0)
+    words = [mean_ratio(flow[both], minibatches[both])]
+    if neither.any():
+        errors = (results[f"{rule}{by}_last_error"].values[neither] for by in ("", "_minibatches"))
+        words.append(f"last test errors of the others {mean_ratio(*errors)}")
+    return "; ".join([*words, f"{(learned[0] != learned[1]).sum()} learned in one of them only"])
+
+
+def mean_ratio(first: np.ndarray, second: np.ndarray) -> str:
+    """The geometric mean of second / first over seeds, with its 95 % interval."""
+    if len(first) < 2:
+        return f"unknown over {len(first)} seeds"
+    comparison = cf.compare_times(first, second, horizon=max(first.max(), second.max()))
     low, high = comparison.geometric_mean_ratio_interval or (np.nan, np.nan)
-    return f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {both.sum()} seeds; {alone}"
+    return f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {len(first)} seeds"
 
 
 # --------------------------------------------------------------------------------------------------- figures
@@ -368,11 +397,11 @@ def draw_errors(results: xr.Dataset, rules: tuple[str, str], ax: Axes) -> None:
     ax.legend()
 
 
-def draw_agreement(results: xr.Dataset, rules: tuple[str, str], ax: Axes) -> None:
+def draw_agreement(results: xr.Dataset, horizon: float, rules: tuple[str, str], ax: Axes) -> None:
     """Epochs by minibatches over epochs of the flow, one point per seed and rule."""
     for rule, colour, marker, name in zip(RULES, COLOURS, "os", rules, strict=True):
         pair = (results[column].values.ravel() for column in (rule, f"{rule}_minibatches"))
-        flow, minibatches = (np.minimum(epochs, HORIZON / EPOCH) for epochs in pair)
+        flow, minibatches = (np.minimum(epochs, horizon / EPOCH) for epochs in pair)
         ax.plot(flow, minibatches, color=colour, marker=marker, markersize=3, linestyle="none", label=name)
     ends = np.array(ax.get_xlim())
     ax.plot(ends, ends, color=style.BLACK, linewidth=0.6)
