@@ -63,7 +63,7 @@ PARTS = {
         seeds=6,
         label="times the teacher's weights",
         horizon=HORIZON / 10,
-        samples=1400,
+        samples=10_000,
     ),
 }
 
