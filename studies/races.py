@@ -351,7 +351,7 @@ def agreement(results: xr.Dataset, rule: str) -> str:
 def mean_ratio(first: np.ndarray, second: np.ndarray) -> str:
     """The geometric mean of second / first over seeds, with its 95 % interval."""
     if len(first) < 2:
-        return f"unknown over {len(first)} seeds"
+        return "unknown from fewer than two seeds"
     comparison = cf.compare_times(first, second, horizon=max(first.max(), second.max()))
     low, high = comparison.geometric_mean_ratio_interval or (np.nan, np.nan)
     return f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {len(first)} seeds"
