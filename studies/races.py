@@ -46,13 +46,15 @@ Comparisons = dict[float, cf.TimesComparison | None]
 class Races:
     """The races of one study, whose methods make its parts.
 
-    `figure` names the files; `rules` are the two rules' names in figures; `fixed` goes to `draw_racers` for every network.
+    `figure` names the files; `rules` are the two rules' names in figures; `fixed` goes to `draw_racers` for every network;
+    at `level` figures call a difference significant.
     """
 
     figure: str
     seeds: int
     rules: tuple[str, str] = ("curl descent", "gradient descent")
     fixed: tuple[tuple[str, Any], ...] = ()
+    level: float = LEVEL
 
     def error_curves(self, paper: str, samples: int) -> Part:
         """The test error against epochs, to the end."""
@@ -97,7 +99,7 @@ class Races:
         def draw(results: xr.Dataset, out: Path) -> None:
             with panel(out / f"{self.figure}_{name}.pdf") as ax:
                 ax.set(xlabel=label, xscale=scale)
-                draw_races(compare(results, axis, horizon), horizon, self.rules, ax)
+                draw_races(compare(results, axis, horizon), horizon, self.rules, ax, level=self.level)
 
         def report(results: xr.Dataset) -> str:
             comparisons = compare(results, axis, horizon)
@@ -360,10 +362,13 @@ def mean_ratio(first: np.ndarray, second: np.ndarray) -> str:
 # --------------------------------------------------------------------------------------------------- figures
 
 
-def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str], ax: Axes) -> None:
+def draw_races(
+    comparisons: Comparisons, horizon: float, rules: tuple[str, str], ax: Axes, *, level: float = LEVEL
+) -> None:
     """Medians with quartiles; triangles at the horizon where a median lies beyond it; stars where curl descent is faster."""
     x, last = np.array(list(comparisons)), horizon / EPOCH
     for which, colour, marker, name in zip(("first", "second"), COLOURS, "os", rules, strict=True):
+        triangle = {"first": 8, "second": 5}[which]  # so that both are seen where they coincide
         epochs = [[np.inf] if each is None else getattr(each, which) for each in comparisons.values()]
         quartiles = [np.quantile(each, (0.25, 0.75), method="nearest") for each in epochs]
         low, high = np.minimum(quartiles, last).T
@@ -372,12 +377,12 @@ def draw_races(comparisons: Comparisons, horizon: float, rules: tuple[str, str],
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(x, np.minimum(medians, last), color=colour, marker=marker, markersize=3, label=name)
         ax.plot(
-            x[beyond], np.full(beyond.sum(), last), color=colour, marker="^", markersize=5, linestyle="none"
+            x[beyond], 0 * x[beyond] + last, color=colour, marker="^", markersize=triangle, linestyle="none"
         )
-    faster = [value for value, each in comparisons.items() if is_faster(each)]
+    faster = [value for value, each in comparisons.items() if is_faster(each, level)]
     ax.plot(
         faster, np.full(len(faster), 0.03), transform=ax.get_xaxis_transform(), color=style.BLACK, marker="*",
-        markersize=4, linestyle="none", label=f"{rules[0]} faster, p < {LEVEL:g}",
+        markersize=4, linestyle="none", label=f"{rules[0]} faster, p < {level:g}",
     )  # fmt: skip
     ax.set(yscale="log", ylabel="epochs until test error < $10^{-3}$")
     if ax.get_xscale() == "linear" and (x % 1 == 0).all():
