@@ -344,7 +344,7 @@ def agreement(results: xr.Dataset, rule: str) -> str:
     learned = np.isfinite([flow, minibatches])
     both, neither = learned.all(axis=0), ~learned.any(axis=0)
     words = [mean_ratio(flow[both], minibatches[both])]
-    if neither.any():
+    if neither.sum() > 1:
         errors = (results[f"{rule}{by}_last_error"].values[neither] for by in ("", "_minibatches"))
         words.append(f"last test errors of the others {mean_ratio(*errors)}")
     return "; ".join([*words, f"{(learned[0] != learned[1]).sum()} learned in one of them only"])
