@@ -83,6 +83,7 @@ PARTS = {
         samples=10_000,
     ),
     "check": RACES.check(
+        "check",
         "scale",
         [2.0, 6.0],
         [2.0],

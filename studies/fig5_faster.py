@@ -10,7 +10,8 @@ flipped. Each part writes a figure, its numbers (.nc) and tables; sweeps may be 
 - student  fig5_student.pdf   Fig. 5d: against the scale of the student's weights;
 - teacher  fig5_teacher.pdf   Fig. 5e: against the scale of the teacher's weights, the complexity of the task;
 - flips    fig5_flips.pdf     Fig. 5f: against the number of flipped synapses;
-- check    fig5_check.pdf     the flow against minibatch descent as the paper runs it, at two points.
+- check    fig5_check.pdf     the flow against minibatch descent as the paper runs it, at two points of Fig. 5c;
+- check_flips  fig5_check_flips.pdf  and at two points of Fig. 5f.
 """
 
 import jax
@@ -103,7 +104,10 @@ PARTS = {
         label=f"flipped readout synapses of {N}",
         samples=2000,
     ),
-    "check": RACES.check("samples", [1000, 2000], [800], seeds=10, label="samples"),
+    "check": RACES.check("check", "samples", [1000, 2000], [800], seeds=10, label="samples"),
+    "check_flips": RACES.check(
+        "check_flips", "flips", [4, 9], [4], seeds=10, label="flipped synapses", samples=2000
+    ),
 }
 
 if __name__ == "__main__":

@@ -89,8 +89,7 @@ class Races:
         """Races over the values of one property of the networks, a few of them with `--quick`."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
-            few = {"samples": 800} if quick and "samples" in fixed else {}
-            cell = partial(race, horizon=horizon, **{**dict(self.fixed), **fixed, **few})
+            cell = self._cell(race, quick, horizon=horizon, **fixed)
             axes = {axis: quick_values if quick else values}
             return cf.sweep(cell, axes, seeds=self._seeds(quick), store=store, client=client)
 
@@ -107,6 +106,7 @@ class Races:
 
     def check(
         self,
+        name: str,
         axis: str,
         values: Sequence[float],
         quick_values: Sequence[float],
@@ -119,13 +119,12 @@ class Races:
         """The same races by minibatches, as the paper runs them."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
-            few = {"samples": 800} if quick and "samples" in fixed else {}
-            cell = partial(race_twice, horizon=horizon, **{**dict(self.fixed), **fixed, **few})
+            cell = self._cell(race_twice, quick, horizon=horizon, **fixed)
             axes = {axis: quick_values if quick else values}
             return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
         def draw(results: xr.Dataset, out: Path) -> None:
-            with panel(out / f"{self.figure}_check.pdf") as ax:
+            with panel(out / f"{self.figure}_{name}.pdf") as ax:
                 draw_agreement(results, horizon, self.rules, ax)
 
         def report(results: xr.Dataset) -> str:
@@ -136,6 +135,10 @@ class Races:
             )
 
         return Part(compute, draw, report)
+
+    def _cell(self, race: Callable[..., Any], quick: bool, **fixed: Any) -> Callable[..., Any]:
+        few = {"samples": 800} if quick and "samples" in fixed else {}
+        return partial(race, **{**dict(self.fixed), **fixed, **few})
 
     def _seeds(self, quick: bool) -> int:
         return QUICK_SEEDS if quick else self.seeds
@@ -388,7 +391,12 @@ def draw_races(
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(x, np.minimum(medians, last), color=colour, marker=marker, markersize=3, label=name)
         ax.plot(
-            x[beyond], 0 * x[beyond] + last, color=colour, marker="^", markersize=triangle, linestyle="none"
+            x[beyond],
+            np.full_like(x[beyond], last),
+            color=colour,
+            marker="^",
+            markersize=triangle,
+            linestyle="none",
         )
     faster = [value for value, each in comparisons.items() if is_faster(each, level)]
     ax.plot(
