@@ -406,7 +406,7 @@ def draw_races(
     ax.set(yscale="log", ylabel="epochs until test error < $10^{-3}$")
     if ax.get_xscale() == "linear" and (x % 1 == 0).all():
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0)  # data fill the panel
 
 
 def draw_errors(results: xr.Dataset, rules: tuple[str, str], ax: Axes) -> None:
