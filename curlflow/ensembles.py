@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.flows.curl import CurlFlow, Weights
+from curlflow.models.curl import CurlFlow, Weights
 
 
 def gaussian_weights(

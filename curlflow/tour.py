@@ -12,17 +12,17 @@ import numpy as np
 from scipy.integrate import quad
 
 from curlflow import ensembles
+from curlflow.chaos import lyapunov_spectrum
 from curlflow.fixed_points import FixedPoint, classify
-from curlflow.flows.curl import CurlFlow, Weights
-from curlflow.flows.toy import ToyFlow, toy_flow
-from curlflow.integrate import integrate
-from curlflow.linearize import divergence, spectrum
-from curlflow.lyapunov import lyapunov_spectrum
-from curlflow.observables.orbits import DENSE_STEPS, return_time, settling_time
+from curlflow.fixed_points.linearize import divergence, spectrum
+from curlflow.models.curl import CurlFlow, Weights
+from curlflow.models.toy import ToyFlow, toy_flow
+from curlflow.orbits.integrate import integrate
+from curlflow.orbits.returns import DENSE_STEPS, return_time, settling_time
+from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Outcome
-from curlflow.planes import eigenplane
+from curlflow.plane.planes import eigenplane
 from curlflow.plot import compare_portraits, phase_portrait, plot_loss, save_figure
-from curlflow.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from solutions import stability, stability_part  # noqa: E402
 from verdicts import boundary_claims, share, verdict_on, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
-from curlflow.solvers import RungeKuttaChebyshev  # noqa: E402
+from curlflow.orbits.solvers import RungeKuttaChebyshev  # noqa: E402
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH

@@ -19,8 +19,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 import curlflow as cf
+from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.plot import style
-from curlflow.solvers import RungeKuttaChebyshev
 
 EPOCH = 0.1
 INPUT_DEVIATION = 0.5**0.5

@@ -20,8 +20,8 @@ from parts import Part, panel
 from verdicts import Claims, verdict_on, verdict_table
 
 import curlflow as cf
+from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.plot import style
-from curlflow.solvers import RungeKuttaChebyshev
 
 N, M = 10, 100
 HORIZON = 1e5 * EPOCH

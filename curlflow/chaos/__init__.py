@@ -1,13 +1,22 @@
-"""Is it chaos? Indicators that do not trust one number, and a verdict that says on what evidence it rests.
+"""Is it chaos? Lyapunov exponents with error bars, indicators that do not trust one number, and a verdict on them."""
 
-`indicators` holds what looks for chaos, `returns` asks whether an orbit closes, and `motion` weighs them.
-"""
+from curlflow.chaos.indicators import Growth, exponent_of_series, gali, tangent_growth, zero_one_test
+from curlflow.chaos.lyapunov import lyapunov_spectrum
+from curlflow.chaos.motion import Motion, Verdict, verdict
+from curlflow.chaos.result import LyapunovEnsemble, LyapunovSpectrum
+from curlflow.chaos.zeros import Zeros
 
-from curlflow.chaos.indicators import Growth as Growth
-from curlflow.chaos.indicators import exponent_of_series as exponent_of_series
-from curlflow.chaos.indicators import gali as gali
-from curlflow.chaos.indicators import tangent_growth as tangent_growth
-from curlflow.chaos.indicators import zero_one_test as zero_one_test
-from curlflow.chaos.motion import Motion as Motion
-from curlflow.chaos.motion import Verdict as Verdict
-from curlflow.chaos.motion import verdict as verdict
+__all__ = [
+    "lyapunov_spectrum",
+    "LyapunovSpectrum",
+    "LyapunovEnsemble",
+    "Zeros",
+    "Growth",
+    "gali",
+    "tangent_growth",
+    "zero_one_test",
+    "exponent_of_series",
+    "Motion",
+    "Verdict",
+    "verdict",
+]

@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.lyapunov import LyapunovSpectrum, engine, lyapunov_spectrum, tangent
-from curlflow.lyapunov.problem import Problem, State
-from curlflow.lyapunov.result import intervals
-from curlflow.lyapunov.runner import Run
-from curlflow.observables import autocorrelation
+from curlflow.chaos.engine import frames
+from curlflow.chaos.engine import intervals as engine
+from curlflow.chaos.engine.problem import Problem, State
+from curlflow.chaos.engine.runner import Run
+from curlflow.chaos.lyapunov import lyapunov_spectrum
+from curlflow.chaos.result import LyapunovSpectrum, intervals
+from curlflow.orbits import autocorrelation
 
 # Gottwald and Melbourne's 0–1 test: so many frequencies, away from 0 and π where resonances with the sampling lie.
 FREQUENCIES = 100
@@ -91,9 +93,9 @@ def _volumes(problem: Problem, state: State, count: int) -> Float[Array, " times
     def one_interval(state: State, nothing: None) -> tuple[State, Array]:
         begin, end = (problem.t0 + (state.interval + i) * problem.dt for i in (0, 1))
         after = engine.advance(problem, state, begin, end)[0]
-        lengths = jnp.sqrt(tangent.column_squares(after.frame))
-        frame = tangent.scale(after.frame, 1 / lengths)
-        volume = jnp.prod(jnp.linalg.svd(tangent.columns(frame), compute_uv=False))
+        lengths = jnp.sqrt(frames.column_squares(after.frame))
+        frame = frames.scale(after.frame, 1 / lengths)
+        volume = jnp.prod(jnp.linalg.svd(frames.columns(frame), compute_uv=False))
         return eqx.tree_at(lambda s: (s.frame, s.interval), after, (frame, state.interval + 1)), volume
 
     return jax.lax.scan(one_interval, state, length=count)[1]

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from curlflow import _checks
-from curlflow._states import flatten_states, size
+from curlflow._trees import flatten_states, size
 from curlflow.chaos.indicators import aligned_volumes, decorrelation, tangent_growth, zero_one_test
+from curlflow.chaos.lyapunov import lyapunov_spectrum
+from curlflow.chaos.result import LyapunovSpectrum
 from curlflow.chaos.returns import closest_return
-from curlflow.integrate import integrate
-from curlflow.iterate import iterate
-from curlflow.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from curlflow.orbits.integrate import integrate
+from curlflow.orbits.iterate import iterate
 from curlflow.outcome import Ending
 
 CHAOTIC_ABOVE, REGULAR_BELOW = 0.8, 0.2

@@ -5,10 +5,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from curlflow._states import flatten_states, take
-from curlflow.integrate import integrate
-from curlflow.lyapunov import LyapunovSpectrum
-from curlflow.lyapunov.problem import Problem
+from curlflow._trees import flatten_states, take
+from curlflow.chaos.engine.problem import Problem
+from curlflow.chaos.result import LyapunovSpectrum
+from curlflow.orbits.integrate import integrate
 
 SAMPLES = 4096
 LONGEST_WAIT = 500  # intervals of the spectrum

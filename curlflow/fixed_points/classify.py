@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
 
 from curlflow import _checks
-from curlflow.linearize import flat_field
+from curlflow.fixed_points.linearize import flat_field
 
 EPS = float(np.finfo(np.float64).eps)
 

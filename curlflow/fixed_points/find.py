@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._states import flatten_states, take
+from curlflow._trees import flatten_states, take
 from curlflow.fixed_points.classify import FixedPoint, LocalField, classify, newton_step
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from curlflow.orbits.trajectory import Trajectory
 from curlflow.plot import style
-from curlflow.trajectory import Trajectory
 
 
 def plot_loss(

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.lines import Line2D
 
-from curlflow.lyapunov import LyapunovSpectrum
-from curlflow.lyapunov.explained import Zeros
+from curlflow.chaos import LyapunovSpectrum
+from curlflow.chaos.zeros import Zeros
 
 
 def plot_convergence(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 
-from curlflow.helmholtz import HelmholtzSplit
+from curlflow.gradient.helmholtz import HelmholtzSplit
 from curlflow.plot import style
 
 

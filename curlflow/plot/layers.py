@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from curlflow.fixed_points import FixedPoint, Kind
-from curlflow.planes import Plane
+from curlflow.orbits.trajectory import Trajectory
+from curlflow.plane.planes import Plane
+from curlflow.plane.survey import FixedCurve, Survey
 from curlflow.plot import style
-from curlflow.survey import FixedCurve, Survey
-from curlflow.trajectory import Trajectory
 
 Background = Literal["loss", "speed", "out of plane"]
 

@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 
 from curlflow import _checks
 from curlflow.fixed_points import FixedPoint
-from curlflow.planes import Plane
+from curlflow.orbits.trajectory import Trajectory
+from curlflow.plane.planes import Plane
+from curlflow.plane.survey import Limits, Survey, survey
 from curlflow.plot import layers, style
 from curlflow.plot.layers import Background
-from curlflow.survey import Limits, Survey, survey
-from curlflow.trajectory import Trajectory
 
 
 @dataclass

@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from curlflow.comparison import TimesComparison
 from curlflow.plot import style
+from curlflow.races import TimesComparison
 
 
 def plot_survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str = "time") -> list[Line2D]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import curlflow as cf
-from curlflow.solvers import RungeKuttaChebyshev
+from curlflow.orbits.solvers import RungeKuttaChebyshev
 
 CELLS = {"stable": (0.1, 0.5), "boundary": (0.3, 0.4), "unstable": (0.4, 0.3), "far": (0.7, 0.6)}
 EPOCHS, TIMED_EPOCHS, BATCH, SAMPLES, RATE = 20_000, 40, 10, 250, 0.1

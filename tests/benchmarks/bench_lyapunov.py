@@ -17,7 +17,9 @@ import scipy.integrate
 from reference_systems import lorenz
 
 import curlflow as cf
-from curlflow.lyapunov import engine, lyapunov_spectrum, tangent
+from curlflow.chaos import lyapunov_spectrum
+from curlflow.chaos.engine import frames
+from curlflow.chaos.engine import intervals as engine
 
 # What other packages warn about is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -264,8 +266,8 @@ def test_network_scipy(benchmark, k):
         G2, dG2 = project(F2, dF2, W2, V2)
         return np.concatenate([G1, G2, np.concatenate([dG1, dG2], axis=1).ravel()])
 
-    point = np.concatenate([np.ravel(W.W1), np.ravel(W.W2), np.asarray(tangent.columns(V)).ravel()])
-    rate = tangent.columns(flow.tangent(0.0, W, V))
+    point = np.concatenate([np.ravel(W.W1), np.ravel(W.W2), np.asarray(frames.columns(V)).ravel()])
+    rate = frames.columns(flow.tangent(0.0, W, V))
     np.testing.assert_allclose(field(0, point)[N * (M + 1) :].reshape(k, -1), rate, atol=1e-12)
 
     def one_unit():

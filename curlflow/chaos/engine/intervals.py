@@ -1,0 +1,156 @@
+"""The engine: a state and its tangent block go forward together, with one QR factorisation per interval.
+
+An interval in which a column was lost is taken again in halves. Between two looks at the clock all of it is one compiled
+program; its steps are those of `map_steps` or `flow_steps`, and an ensemble goes through it in `blocks`.
+"""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from curlflow._compile import compiled
+from curlflow.chaos.engine import blocks, flow_steps, frames, map_steps
+from curlflow.chaos.engine.problem import COLUMN_LOST, RUNNING, Problem, Record, State, choose, record_shape
+
+# The largest number of intervals computed between two looks at the clock.
+CHUNK = 512
+# Between two QRs a column may lose all of its length but this fraction to the columns before it. At the square root of the
+# rounding error the Cholesky factor of a frame's Gram matrix, and the orthogonality of its columns, are half lost.
+SMALLEST_FRACTION_LEFT = 1e-7
+# No interval is divided into more than 2^20 pieces.
+MOST_PIECES = 2**20
+
+
+def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
+    """The state at the beginning of a run."""
+    if problem.members is None:
+        return _start(problem, y, frame)
+    members = jtu.tree_leaves(y)[0].shape[-1]
+    lanes = blocks.lanes_of(members, blocks.block_count(members, (y, frame)))
+    points = jtu.tree_map(partial(blocks.cut, lanes=lanes), (y, frame))
+    state = blocks.block_after_block(lambda own, point: _start(own, *point), problem, lanes, points)
+    return blocks.joined_state(state, members)
+
+
+def _start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
+    member_axis = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
+    zero = jnp.zeros((), jnp.int64)
+    return State(
+        y,
+        frame,
+        step=jnp.asarray(problem.dt if problem.solver is None else flow_steps.first_step(problem, y)),
+        interval=zero,
+        pieces=zero + 1,
+        escape=jnp.full(member_axis, jnp.inf),
+        status=zero,
+        time=problem.t0,
+        steps=zero,
+    )
+
+
+@compiled
+def run_chunk(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
+    """Go on for `count` intervals, at most CHUNK of them, or until the run ends early.
+
+    An ensemble goes in blocks of members, one after another. Each takes the steps that its own members need, and ends for
+    itself.
+    """
+    if problem.members is None:
+        return _run_block(problem, state, count)
+    members = state.escape.size
+    lanes = blocks.lanes_of(members, state.status.size)
+
+    def run_block(own: Problem, block: State) -> tuple[State, Record]:
+        return _run_block(own, block, count)
+
+    state, record = blocks.block_after_block(run_block, problem, lanes, blocks.cut_state(state, lanes))
+    return blocks.joined_state(state, members), jtu.tree_map(partial(blocks.join, members=members), record)
+
+
+def _run_block(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
+    k, members = record_shape(problem, state)
+    record = Record(jnp.zeros((CHUNK, k, *members)), jnp.zeros((CHUNK, *members)))
+    last = state.interval + count
+    first = state.interval
+
+    def goes_on(carry: tuple[State, Record]) -> Array:
+        return (carry[0].interval < last) & (carry[0].status == RUNNING)
+
+    def one_interval(carry: tuple[State, Record]) -> tuple[State, Record]:
+        state, record = carry
+        state, log_growth, volume_growth = _interval(problem, state)
+        row = state.interval - first
+        record = Record(
+            record.log_growth.at[row].set(log_growth), record.volume_growth.at[row].set(volume_growth)
+        )
+        done = jnp.where(state.status == RUNNING, 1, 0)
+        return eqx.tree_at(lambda s: s.interval, state, state.interval + done), record
+
+    return jax.lax.while_loop(goes_on, one_interval, (state, record))
+
+
+class _Interval(eqx.Module):
+    """Where the run stands within one interval: after `piece` of `pieces` equal parts of it."""
+
+    state: State
+    piece: Int[Array, ""]
+    log_growth: Float[Array, "k *members"]
+    volume_growth: Float[Array, "*members"]
+
+
+def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
+    """One interval dt, with a QR after each of its pieces; a piece in which a column was lost is halved and taken again."""
+    k, members = record_shape(problem, state)
+    zero = jnp.zeros((), jnp.int64)
+
+    def goes_on(now: _Interval) -> Array:
+        return (now.piece < now.state.pieces) & (now.state.status == RUNNING)
+
+    def one_piece(now: _Interval) -> _Interval:
+        before = now.state
+        begin, end = (_time(problem, before, now.piece + i) for i in (0, 1))
+        after, volume_growth = advance(problem, before, begin, end)
+        qr = partial(frames.orthonormalise, may_be_singular=problem.solver is None)
+        frame, diagonal, left = problem.over_members(qr)(after.frame)
+        lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(problem, before)
+        lost = lost & (after.status == RUNNING)
+        after = eqx.tree_at(lambda s: s.frame, after, frame)
+        kept = _Interval(
+            after,
+            now.piece + 1,
+            now.log_growth + jnp.log(diagonal),
+            now.volume_growth + volume_growth,
+        )
+        pieces = jnp.where(before.pieces < MOST_PIECES, 2 * before.pieces, before.pieces)
+        status = jnp.where(before.pieces < MOST_PIECES, before.status, COLUMN_LOST)
+        halved = eqx.tree_at(
+            lambda now: (now.state.pieces, now.state.status, now.state.steps, now.piece),
+            now,
+            (pieces, status, after.steps, 2 * now.piece),
+        )
+        return choose(lost, halved, kept)
+
+    begun = _Interval(state, zero, jnp.zeros((k, *members)), jnp.zeros(members))
+    done = jax.lax.while_loop(goes_on, one_piece, begun)
+    return done.state, done.log_growth, done.volume_growth
+
+
+def _time(problem: Problem, state: State, piece: Array) -> Array:
+    return problem.t0 + (state.interval + piece / state.pieces) * problem.dt
+
+
+def _can_halve(problem: Problem, state: State) -> Bool[Array, ""]:
+    """A flow's interval can always be halved; a map's only while it holds a whole number of steps twice over."""
+    if problem.solver is not None:
+        return jnp.asarray(True)
+    return (jnp.round(problem.dt).astype(jnp.int64) // state.pieces) % 2 == 0
+
+
+def advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+    """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
+    step = map_steps.iterate if problem.solver is None else flow_steps.solve
+    return step(problem, state, begin, end)

@@ -1,0 +1,82 @@
+"""Drives the engine in chunks, so that a bar can show progress, the keyboard can interrupt, and a run can go on later."""
+
+import time
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from curlflow.chaos.engine import intervals as engine
+from curlflow.chaos.engine.problem import RUNNING, Problem, State, record_shape
+
+SECONDS_BETWEEN_LOOKS = 0.25
+FIRST_CHUNK = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the engine: what is computed, all that was written down after the transient, and where it stands."""
+
+    problem: Problem
+    state: State
+    log_growth: Float[np.ndarray, "intervals k *members"]
+    volume_growth: Float[np.ndarray, "intervals *members"]
+    transient: int
+    n: int
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the run, or any block of an ensemble, has not ended early."""
+        return _is_running(self.state)
+
+
+def begin(problem: Problem, state: State, transient: int, n: int, progress: bool) -> Run:
+    """A run whose transient, so many intervals long, is over and forgotten."""
+    state, log_growth, volume_growth = _go_on(problem, state, transient, progress)
+    return Run(problem, state, log_growth[:0], volume_growth[:0], transient, n)
+
+
+def go_on(run: Run, intervals: int, progress: bool) -> Run:
+    """The run, gone on until it has averaged over so many intervals in all or has ended early."""
+    until = run.transient + intervals
+    state, log_growth, volume_growth = _go_on(run.problem, run.state, until, progress)
+    return Run(
+        run.problem,
+        state,
+        np.concatenate([run.log_growth, log_growth]),
+        np.concatenate([run.volume_growth, volume_growth]),
+        run.transient,
+        run.n,
+    )
+
+
+def _go_on(
+    problem: Problem, state: State, until: int, progress: bool
+) -> tuple[State, np.ndarray, np.ndarray]:
+    k, members = record_shape(problem, state)
+    log_growth, volume_growth = [np.zeros((0, k, *members))], [np.zeros((0, *members))]
+    chunk, done = FIRST_CHUNK, _intervals_done(state)
+    with tqdm(total=until - done, unit="interval", disable=not progress) as bar:
+        while done < until and _is_running(state):
+            clock = time.perf_counter()
+            count = jnp.asarray(min(chunk, until - done), jnp.int64)
+            state, record = engine.run_chunk(problem, state, count)
+            new = _intervals_done(state) - done
+            log_growth.append(np.asarray(record.log_growth[:new]))
+            volume_growth.append(np.asarray(record.volume_growth[:new]))
+            if time.perf_counter() - clock < SECONDS_BETWEEN_LOOKS:
+                chunk = min(4 * chunk, engine.CHUNK)
+            done += new
+            bar.update(new)
+    return state, np.concatenate(log_growth), np.concatenate(volume_growth)
+
+
+def _is_running(state: State) -> bool:
+    return bool(np.any(np.asarray(state.status) == RUNNING))
+
+
+def _intervals_done(state: State) -> int:
+    """The intervals of the block that has come furthest."""
+    return int(np.max(state.interval))

@@ -1,0 +1,208 @@
+"""The Lyapunov spectrum of a network from that of its Gram variables, the rank that they lose included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import linear_sum_assignment
+
+from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow.chaos.result import LyapunovSpectrum, intervals
+from curlflow.models import Gram, GramFlow
+from curlflow.orbits.solve import StepSizeController
+from curlflow.orbits.solvers import Tsit5
+
+
+@dataclass(frozen=True)
+class NetworkSpectrum:
+    """All Lyapunov exponents of a network, predicted from its Gram variables; made by `network_spectrum`.
+
+    Attributes
+    ----------
+    exponents
+        All N (M + P) of them, descending.
+    units
+        The exponents β of one hidden unit's weights in every group, descending, shape (groups, n), n = M + P.
+    ranks
+        How many of them are zero, but at most as many as there are hidden units: the rank that the group's Gram matrix keeps.
+    mismatch
+        The largest distance between a sum βi + βj that must be among the exponents of the Gram variables and the exponent
+        there that was taken for it; 0 if no rank is lost.
+    """
+
+    exponents: Float[np.ndarray, " network"]
+    units: Float[np.ndarray, "groups n"]
+    ranks: tuple[int, ...]
+    mismatch: float
+
+
+def network_spectrum(
+    spectrum: LyapunovSpectrum,
+    *,
+    widths: Sequence[int] | None = None,
+    T: float | None = None,
+    tolerance: float | None = None,
+) -> NetworkSpectrum:
+    r"""All Lyapunov exponents of a network from those of its Gram variables.
+
+    The weights q of a hidden unit obey q̇ = q Bσ(t), a linear equation with n = M + P exponents β1 ≥ β2 ≥ … along the orbit.
+    On a bounded orbit β1 = … = βm = 0, with m the rank that Γσ keeps. The spectrum of N hidden units in the group is that of
+    Γσ, but
+
+    * without the sums βi + βj, m < i ≤ j ≤ n, at which the lost block of Γσ decays;
+    * with every βj, j > m, N − m times: hidden units decay at half the rate of their squares;
+    * with m (m − 1)/2 + m (N − m) zeros, for the rotations of those hidden units that do not decay.
+
+    With full rank (m = n) that is N (M + P) − dim Γ zeros more. Where N < n the rank is m ≤ N, the other β may have any sign,
+    and their sums belong to directions that no network of this width has.
+
+    Parameters
+    ----------
+    spectrum
+        All exponents of a `GramFlow`, on a bounded orbit that is stationary.
+    widths
+        Hidden units in every group, in the order of `signs`; None means those of the network that the flow was made from.
+    T
+        Time over which to average the exponents β, onwards from the spectrum's final state; None means the spectrum's own.
+    tolerance
+        How far from zero an exponent β must be not to count as zero; None means the spectrum's largest resolution.
+
+    Returns
+    -------
+    NetworkSpectrum
+        The exponents, with the β and the ranks they were made of, and how well the sums were found.
+
+    Raises
+    ------
+    ValueError
+        If the spectrum is not that of a `GramFlow`, has not all exponents, or the widths do not fit the flow's groups.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax
+    >>> full, student, _ = cf.ensembles.student_teacher(jax.random.key(0), N=5, M=2)
+    >>> flow = cf.GramFlow.from_flow(full)
+    >>> ls = cf.lyapunov_spectrum(flow, flow.reduce(student), T=200.0, Ttr=200.0)
+    >>> len(ls.exponents), len(cf.network_spectrum(ls).exponents)
+    (6, 15)
+    """
+    flow = spectrum.run.problem.system
+    if not isinstance(flow, GramFlow):
+        raise ValueError(f"`spectrum` must be that of a GramFlow, but its system is {type(flow).__name__}.")
+    if len(spectrum.exponents) != spectrum.n:
+        raise ValueError(
+            f"`spectrum` must have all {spectrum.n} exponents, but has {len(spectrum.exponents)}: leave out k."
+        )
+    tolerance = float(np.max(spectrum.resolution)) if tolerance is None else tolerance
+    tolerance = _checks.non_negative_number("tolerance", tolerance)
+    T = _checks.positive_number("T", spectrum.T if T is None else T)
+    units = unit_exponents(flow, spectrum.final_state, T=T, dt=spectrum.dt)
+    counts = _widths(flow, widths)
+    lost = [_lost(beta, count, tolerance) for beta, count in zip(units, counts, strict=True)]
+    ranks = tuple(len(beta) - len(own) for beta, own in zip(units, lost, strict=True))
+    left, mismatch = _without(spectrum.exponents, np.concatenate([_pair_sums(own) for own in lost]))
+    exponents = [left]
+    for own, rank, count in zip(lost, ranks, counts, strict=True):
+        exponents.append(np.zeros(rank * (rank - 1) // 2 + rank * (count - rank)))
+        exponents.append(np.repeat(own, count - rank))
+    return NetworkSpectrum(np.sort(np.concatenate(exponents))[::-1], units, ranks, mismatch)
+
+
+def unit_exponents(
+    flow: GramFlow, y: Gram, *, T: float, dt: float = 1.0, rtol: float = 1e-8, atol: float = 1e-10
+) -> Float[np.ndarray, "groups n"]:
+    """The Lyapunov exponents β of one hidden unit's weights, q̇ = q Bσ(t), in every group, along the orbit from y.
+
+    Parameters
+    ----------
+    flow
+        The reduced flow.
+    y
+        Gram matrices on the orbit, after its transient.
+    T
+        Time over which to average, rounded up to a multiple of `dt`.
+    dt
+        Time between two QR factorisations.
+    rtol, atol
+        Tolerances of the integration.
+
+    Returns
+    -------
+    Array
+        Shape (groups, M + P), descending, per unit time. The first quarter of T is spent on aligning the vectors.
+    """
+    flow.check_state(y)
+    count = intervals(T, dt)
+    growth = _unit_growth(flow, y, jnp.asarray(dt), count + count // 3, jnp.asarray(rtol), jnp.asarray(atol))
+    rates = np.asarray(growth)[count // 3 :].mean(axis=0) / dt
+    return np.sort(rates, axis=-1)[:, ::-1]
+
+
+@compiled
+def _unit_growth(
+    flow: GramFlow, y: Gram, dt: Array, count: int, rtol: Array, atol: Array
+) -> Float[Array, "intervals groups n"]:
+    """The logarithms of R's diagonals, one interval after the other; the rows of a frame are hidden units."""
+    groups, n = len(flow.signs), sum(flow.S.shape)
+
+    def field(t: Any, point: tuple[Gram, Array], args: Any) -> tuple[Gram, Array]:
+        y, frames = point
+        return flow(t, y), frames @ flow.unit_generators(y)
+
+    def interval(point: tuple[Gram, Array], _: None) -> tuple[tuple[Gram, Array], Array]:
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            Tsit5(),
+            0.0,
+            dt,
+            None,
+            point,
+            stepsize_controller=StepSizeController(rtol, atol),
+            adjoint=diffrax.ForwardMode(),
+            max_steps=1_000_000,
+        )
+        y, frames = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+        Q, R = jnp.linalg.qr(jnp.swapaxes(frames, 1, 2))
+        return (y, jnp.swapaxes(Q, 1, 2)), jnp.log(jnp.abs(jnp.diagonal(R, axis1=1, axis2=2)))
+
+    start = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (groups, n, n)))[0]
+    return jax.lax.scan(interval, (y, start), length=count)[1]
+
+
+def _widths(flow: GramFlow, widths: Sequence[int] | None) -> list[int]:
+    if widths is None and flow.d2 is None:
+        raise ValueError("`widths` must be given for a flow without a width, but is None.")
+    counted = [int((flow.d2 == sign).sum()) for sign in flow.signs] if widths is None else list(widths)
+    if len(counted) != len(flow.signs) or min(counted) < 1:
+        raise ValueError(
+            f"`widths` must give each of the {len(flow.signs)} groups at least one hidden unit, but is {counted}."
+        )
+    return counted
+
+
+def _lost(beta: np.ndarray, width: int, tolerance: float) -> np.ndarray:
+    """The exponents of the directions that Γ does not keep: all but its zeros, at most as many as there are hidden units."""
+    rank = min(int(np.sum(np.abs(beta) <= tolerance)), width)
+    kept = np.argsort(np.abs(beta), kind="stable")[:rank]
+    return np.delete(beta, kept)
+
+
+def _pair_sums(beta: np.ndarray) -> np.ndarray:
+    """βi + βj for i ≤ j."""
+    i, j = np.triu_indices(len(beta))
+    return beta[i] + beta[j]
+
+
+def _without(exponents: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The exponents but for those nearest to the values, and the largest distance between the two."""
+    if not len(values):
+        return exponents, 0.0
+    distances = np.abs(exponents[None, :] - values[:, None])
+    rows, columns = linear_sum_assignment(distances)
+    return np.delete(exponents, columns), float(distances[rows, columns].max())

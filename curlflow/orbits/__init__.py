@@ -1,0 +1,37 @@
+"""One orbit: how it is computed, what is read off it while it runs or afterwards, and when it comes back."""
+
+from curlflow.orbits.integrate import integrate
+from curlflow.orbits.iterate import TimeMap, iterate
+from curlflow.orbits.returns import return_time, settling_time
+from curlflow.orbits.series import (
+    PrincipalComponents,
+    autocorrelation,
+    order_parameter,
+    principal_components,
+    time_to_threshold,
+)
+from curlflow.orbits.solvers import Dopri8, RungeKuttaChebyshev, Tsit5
+from curlflow.orbits.streams import Drift, FirstPassage, OrderParameter, Peak, PredictionError
+from curlflow.orbits.trajectory import Trajectory
+
+__all__ = [
+    "integrate",
+    "TimeMap",
+    "iterate",
+    "Trajectory",
+    "Tsit5",
+    "Dopri8",
+    "RungeKuttaChebyshev",
+    "PredictionError",
+    "OrderParameter",
+    "Peak",
+    "FirstPassage",
+    "Drift",
+    "PrincipalComponents",
+    "autocorrelation",
+    "order_parameter",
+    "principal_components",
+    "time_to_threshold",
+    "return_time",
+    "settling_time",
+]

@@ -1,0 +1,266 @@
+"""Iteration of maps: `iterate` → `Trajectory`, with observables folded over the steps; and the map of a flow over a time."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Bool, Float, Int, PyTree
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow.orbits.solve import StepSizeController
+from curlflow.orbits.solvers import Tsit5
+from curlflow.orbits.trajectory import Trajectory
+from curlflow.outcome import Ending, Outcome
+
+# As many states as integration saves by default.
+DEFAULT_SAMPLES = 256
+# Saved states computed between two looks at the clock.
+CHUNK = 64
+# Most steps of the solver in one step of a flow's map.
+MAX_STEPS = 1_000_000
+
+
+def iterate(
+    system: Any,
+    y0: PyTree[ArrayLike],
+    steps: int,
+    *,
+    n0: int = 0,
+    every: int | None = None,
+    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None,
+    fold: dict[str, Any] | None = None,
+    args: Any = None,
+    blow_up: float = 1e6,
+    progress: bool = False,
+) -> Trajectory:
+    """Iterate a map y ← step(n, y, args).
+
+    Parameters
+    ----------
+    system
+        A map of this package, such as `DescentMap`, or any object with a method step(n, y, args) that returns a state like y.
+    y0
+        The initial state: an array or any pytree of float64 arrays.
+    steps
+        How many steps to take.
+    n0
+        The number of the first step. To go on from the end of another run, give its last number and its final state.
+    every
+        Save every so many steps (and the last); None means about 256 times in all.
+    observe
+        A function (n, y, args) whose value, any pytree of arrays, is saved in place of the state.
+    fold
+        Observables to fold over all steps, by name: objects with `start`, `add` and `value` such as `OrderParameter()` or
+        `Peak(error)`. Nothing of the orbit is kept for them. Their values are in the trajectory's `folded`.
+    args
+        Passed on to the system.
+    blow_up
+        Largest magnitude that any entry of a saved state may have; beyond it the run ends with the outcome "blew up".
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Trajectory
+        Step numbers as times, states (or what was observed of them), the outcome, and the folded values. The final state
+        itself is in `last_state`. After a blow-up, the last state is the first beyond the limit, and folded values end with
+        the last interval of `every` steps that stayed within it.
+
+    Raises
+    ------
+    ValueError
+        If the system is no map, an argument is out of range, or the state is not one the system can move.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> descent = cf.DescentMap(cf.CurlFlow(S=[1.0], d1=[1], d2=[1]), learning_rate=0.1)
+    >>> run = cf.iterate(descent, cf.Weights(W1=[[1.0]], W2=[[0.5]]), 500, fold={"q": cf.OrderParameter()})
+    >>> print(run.outcome)
+    completed: Took 500 steps.
+    >>> bool(run.loss()[-1] < 1e-12), sorted(run.folded)
+    (True, ['q'])
+    """
+    if not hasattr(system, "step"):
+        raise ValueError(
+            f"`system` must be a map with a method step(n, y, args), but {type(system).__name__} has none: integrate flows."
+        )
+    y0 = _checks.state_pytree("y0", y0)
+    steps = _checks.positive_integer("steps", steps)
+    first = int(_checks.finite_number("n0", n0))
+    every = max(steps // DEFAULT_SAMPLES, 1) if every is None else _checks.positive_integer("every", every)
+    _checks.require_state(system, y0)
+    _checks.require_same_structure(lambda n, y, args: system.step(n.astype(jnp.int64), y, args), y0, args)
+    limit = jnp.asarray(_checks.blow_up_limit(blow_up, y0), jnp.float64)
+    problem = _Problem(system, args, observe, fold or {}, limit)
+    run = _start(problem, jnp.asarray(first), y0)
+    records, numbers = [jtu.tree_map(lambda leaf: leaf[None], _observed(problem, run.n, y0))], [first]
+    with tqdm(total=steps, disable=not progress) as bar:
+        while int(run.n) < first + steps and bool(run.inside):
+            before = int(run.n)
+            run, ns, saved, kept = _go_on(problem, run, jnp.asarray(every), jnp.asarray(first + steps))
+            kept = np.flatnonzero(np.asarray(kept))
+            records.append(jtu.tree_map(lambda leaf, kept=kept: leaf[kept], saved))
+            numbers.extend(np.asarray(ns)[kept].tolist())
+            bar.update(int(run.n) - before)
+    outcome = Outcome(Ending.COMPLETED, float(first + steps), f"Took {steps} steps.")
+    if not bool(run.inside):
+        run = _to_the_escape(problem, run)
+        records.append(jtu.tree_map(lambda leaf: leaf[None], _observed(problem, run.n, run.y)))
+        numbers.append(int(run.n))
+        message = f"The largest entry of the state passed {blow_up:g} at step {int(run.n)}."
+        outcome = Outcome(Ending.BLEW_UP, float(run.n), message)
+    ys = jtu.tree_map(lambda *leaves: jnp.concatenate(leaves), *records)
+    folded = {name: each.value(run.kept[name]) for name, each in problem.fold.items()}
+    stats = {"steps": int(run.n) - first, "every": every}
+    known = system if observe is None else None  # what was observed of a state has no loss
+    return Trajectory(
+        np.asarray(numbers, float), ys, outcome, stats, known, args, folded=folded, last_state=run.y
+    )
+
+
+@final
+class TimeMap(eqx.Module):
+    """A flow over a fixed time as a map: what `iterate` folds its observables over when the system is a flow.
+
+    Parameters
+    ----------
+    flow
+        A vector field f(t, y, args).
+    dt
+        The time of one step, positive; step n leads from n dt to (n + 1) dt.
+    rtol, atol
+        Tolerances of the integration.
+
+    Raises
+    ------
+    ValueError
+        If `flow` cannot be called or a number is out of range.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> decay = cf.TimeMap(lambda t, y, args: -y, dt=2.0)
+    >>> bool(abs(decay.step(0, jnp.ones(1))[0] - jnp.exp(-2.0)) < 1e-8)
+    True
+    """
+
+    flow: Any
+    dt: Float[Array, ""]
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+
+    def __init__(self, flow: Any, dt: float, *, rtol: float = 1e-8, atol: float = 1e-10):
+        _checks.require_flow(flow)
+        self.flow = flow
+        self.dt, self.rtol = (
+            jnp.asarray(_checks.positive_number(name, value), jnp.float64)
+            for name, value in (("dt", dt), ("rtol", rtol))
+        )
+        self.atol = jnp.asarray(_checks.non_negative_number("atol", atol), jnp.float64)
+
+    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+        """The state a time dt later. A solve that fails gives NaN, which `iterate` takes for a blow-up."""
+        # Steps of a few units in the last place of the time: below that, time stands still.
+        shortest = 16 * jnp.finfo(jnp.float64).eps * self.dt * (jnp.abs(n) + 1)
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(self.flow),
+            Tsit5(),
+            n * self.dt,
+            (n + 1) * self.dt,
+            None,
+            y,
+            args,
+            stepsize_controller=StepSizeController(self.rtol, self.atol, dtmin=shortest),
+            adjoint=diffrax.ForwardMode(),
+            max_steps=MAX_STEPS,
+            throw=False,
+        )
+        failed = solution.result != diffrax.RESULTS.successful
+        return jtu.tree_map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys)
+
+    @property
+    def loss(self) -> Any:
+        """The flow's loss; absent where the flow has none."""
+        return self.flow.loss
+
+    def check_state(self, y: PyTree[Array]) -> None:
+        """Raise ValueError if the flow refuses `y`."""
+        _checks.require_state(self.flow, y)
+
+
+class _Problem(eqx.Module):
+    system: Any
+    args: Any
+    observe: Any
+    fold: dict[str, Any]
+    blow_up: Float[Array, ""]
+
+
+class _Run(NamedTuple):
+    """Where the iteration stands: the state before step n, and what the observables keep."""
+
+    n: Int[Array, ""]
+    y: PyTree[Array]
+    kept: dict[str, Any]
+    inside: Bool[Array, ""]
+
+
+@eqx.filter_jit
+def _start(problem: _Problem, n: Array, y: PyTree[Array]) -> _Run:
+    kept = {name: each.start(n, y, problem.args) for name, each in problem.fold.items()}
+    return _Run(n, y, kept, jnp.asarray(True))
+
+
+@eqx.filter_jit
+def _observed(problem: _Problem, n: Array, y: PyTree[Array]) -> PyTree[Array]:
+    if problem.observe is None:
+        return y
+    return jtu.tree_map(jnp.asarray, problem.observe(n, y, problem.args))
+
+
+@compiled
+def _go_on(
+    problem: _Problem, run: _Run, every: Array, last: Array
+) -> tuple[_Run, Int[Array, " chunk"], PyTree[Array], Bool[Array, " chunk"]]:
+    """A chunk of intervals of `every` steps, each saved at its end; an interval in which the state escaped is not taken."""
+
+    def one_step(run: _Run) -> _Run:
+        y = problem.system.step(run.n, run.y, problem.args)
+        n = run.n + 1
+        kept = {name: each.add(run.kept[name], n, y, problem.args) for name, each in problem.fold.items()}
+        return _Run(n, y, kept, run.inside)
+
+    def interval(run: _Run, _: None) -> tuple[_Run, Any]:
+        goal = jnp.where(run.inside, jnp.minimum(run.n + every, last), run.n)
+        after = jax.lax.while_loop(lambda run: run.n < goal, one_step, run)
+        inside = optx.max_norm(after.y) < problem.blow_up
+        moved = (after.n > run.n) & inside
+        run = jtu.tree_map(lambda new, old: jnp.where(inside, new, old), after, run)
+        run = run._replace(inside=run.inside & inside)
+        return run, (run.n, _observed(problem, run.n, run.y), moved)
+
+    run, (ns, saved, kept) = jax.lax.scan(interval, run, None, length=CHUNK)
+    return run, ns, saved, kept
+
+
+@compiled
+def _to_the_escape(problem: _Problem, run: _Run) -> _Run:
+    """The first state beyond the limit, found step by step."""
+
+    def goes_on(run: _Run) -> Array:
+        return optx.max_norm(run.y) < problem.blow_up
+
+    def one_step(run: _Run) -> _Run:
+        return run._replace(n=run.n + 1, y=problem.system.step(run.n, run.y, problem.args))
+
+    return jax.lax.while_loop(goes_on, one_step, run)

@@ -1,0 +1,298 @@
+"""Planes in state space, in which a large flow can be looked at."""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
+
+from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow._trees import flatten_states, take
+from curlflow.fixed_points.linearize import spectrum
+from curlflow.orbits.trajectory import Trajectory
+
+Limits = tuple[float, float]
+
+
+@final
+class Plane(eqx.Module):
+    """A plane in state space: all states origin + x · axis1 + y · axis2.
+
+    Make one with `coordinate_plane`, `eigenplane` or `principal_plane`.
+
+    Attributes
+    ----------
+    origin
+        The state at x = y = 0, a pytree.
+    axes
+        Two orthonormal directions in flattened coordinates, shape (2, n).
+    labels
+        What to write along the two axes.
+    """
+
+    origin: PyTree[Array]
+    axes: Float[Array, "2 state"] = eqx.field(converter=jnp.asarray)
+    labels: tuple[str, str] = eqx.field(static=True)
+
+    @property
+    def is_whole_space(self) -> bool:
+        """Whether the state has just these two dimensions."""
+        return self.axes.shape[1] == 2
+
+    def embed(self, points: ArrayLike) -> PyTree[Array]:
+        """The states at plane coordinates `points` of shape (points, 2): a pytree with a leading axis of points."""
+        return _embed(self, jnp.asarray(points, jnp.float64))
+
+    def project(self, ys: PyTree[ArrayLike]) -> Float[np.ndarray, "points 2"]:
+        """Plane coordinates of the states `ys`, which have a leading axis of points: their shadow on the plane."""
+        origin, states = np.asarray(ravel_pytree(self.origin)[0]), flatten_states(ys)
+        if states.shape[1] != origin.size:
+            raise ValueError(
+                f"`ys` must be states of {origin.size} numbers, like the plane's origin, but have {states.shape[1]} each."
+            )
+        return (states - origin) @ np.asarray(self.axes).T
+
+
+@eqx.filter_jit
+def _embed(plane: Plane, points: Array) -> PyTree[Array]:
+    origin, unravel = ravel_pytree(plane.origin)
+    return jax.vmap(unravel)(origin + points @ plane.axes)
+
+
+def coordinate_plane(
+    origin: PyTree[ArrayLike], first: int | tuple[Any, ...], second: int | tuple[Any, ...]
+) -> Plane:
+    """The plane of two coordinates of the state, for example two weights, the others held at `origin`.
+
+    Parameters
+    ----------
+    origin
+        A state. Its own values of the two coordinates do not matter: the plane's x and y *are* these coordinates.
+    first, second
+        The coordinates: an index into the flattened state, or the leaf's name followed by the index in that leaf, such as
+        ("W1", 0, 2).
+
+    Returns
+    -------
+    Plane
+        Labelled with the coordinates' names.
+
+    Raises
+    ------
+    ValueError
+        If a coordinate does not exist, or both are the same.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> W = cf.Weights(W1=[[1.0, 2.0]], W2=[[3.0]])
+    >>> cf.coordinate_plane(W, ("W1", 0, 1), ("W2", 0, 0)).labels
+    ('W1[0, 1]', 'W2[0, 0]')
+    """
+    origin = _checks.state_pytree("origin", origin)
+    flat, unravel = ravel_pytree(origin)
+    names = _coordinate_names(origin)
+    indices = [_coordinate_index(names, which) for which in (first, second)]
+    if indices[0] == indices[1]:
+        raise ValueError(f"`first` and `second` must differ, but both are {names[indices[0]]}.")
+    axes = np.zeros((2, flat.size))
+    axes[[0, 1], indices] = 1.0
+    return Plane(unravel(flat.at[np.array(indices)].set(0.0)), axes, (names[indices[0]], names[indices[1]]))
+
+
+def eigenplane(
+    system: Any,
+    y: PyTree[ArrayLike],
+    modes: tuple[int, int] = (0, 1),
+    *,
+    t: float = 0.0,
+    args: Any = None,
+) -> Plane:
+    """The plane through a fixed point spanned by two of its eigenvectors, or by a complex pair's real and imaginary parts.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    y
+        The fixed point (or any state): the plane's origin.
+    modes
+        Which eigenvectors, counted by descending real part of the eigenvalue: two real ones, or a complex one first, whose
+        real and imaginary parts then span the plane, and the second is not used.
+    t, args
+        Time and arguments at which the vector field is taken.
+
+    Returns
+    -------
+    Plane
+        Its x axis lies along the first eigenvector; its y axis is the second's component at a right angle to it.
+
+    Raises
+    ------
+    ValueError
+        If a mode does not exist, only the second is complex, or the two eigenvectors do not span a plane.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> flow = cf.CurlFlow(S=[1.0, 2.0], d1=[1, 1], d2=[1, -1])
+    >>> origin = cf.Weights(W1=jnp.zeros((2, 2)), W2=jnp.zeros((1, 2)))
+    >>> cf.eigenplane(flow, origin, modes=(0, 5)).labels[0]
+    'eigenvector 0 (λ = 2.24)'
+    """
+    found = spectrum(system, y, t=t, args=args)
+    n = len(found.eigenvalues)
+    if len(modes) != 2 or not all(isinstance(mode, int) and 0 <= mode < n for mode in modes):
+        raise ValueError(f"`modes` must be two whole numbers from 0 to {n - 1}, but are {modes}.")
+    values, vectors = found.eigenvalues[list(modes)], found.eigenvectors[:, list(modes)]
+    first_is_complex, second_is_complex = np.abs(np.imag(values)) > 1e-9 * np.abs(found.eigenvalues).max()
+    if second_is_complex and not first_is_complex:
+        raise ValueError(
+            f"`modes` must name two real eigenvectors, or a complex one first, but only mode {modes[1]} is complex: "
+            f"take modes=({modes[1]}, {modes[0]}) for its own plane."
+        )
+    if first_is_complex:
+        span = np.stack([np.real(vectors[:, 0]), np.imag(vectors[:, 0])])
+        labels = tuple(
+            f"{part} part of eigenvector {modes[0]} (λ = {values[0]:.2f})" for part in ("real", "imaginary")
+        )
+    else:
+        span = np.real(vectors).T
+        is_orthogonal = abs(span[0] @ span[1]) < 1e-9
+        parts = ("", "" if is_orthogonal else "orthogonal part of ")
+        labels = tuple(
+            f"{part}eigenvector {mode} (λ = {value.real:.3g})"
+            for part, mode, value in zip(parts, modes, values, strict=True)
+        )
+    return Plane(_checks.state_pytree("y", y), _orthonormal(span), (labels[0], labels[1]))
+
+
+def principal_plane(trajectory: Trajectory) -> Plane:
+    """The plane of the first two principal components of a trajectory's states, through their mean.
+
+    Parameters
+    ----------
+    trajectory
+        A trajectory of one initial condition, with at least three saved times.
+
+    Returns
+    -------
+    Plane
+        Its axes labelled with the share of the variance that each explains.
+
+    Raises
+    ------
+    ValueError
+        If the trajectory is a batch, or its states lie on a line.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0)
+    >>> cf.principal_plane(orbit).labels
+    ('principal component 1 (54 %)', 'principal component 2 (46 %)')
+    """
+    if trajectory.is_batch:
+        raise ValueError(
+            "`trajectory` must have one initial condition, but is a batch: take trajectory.member(i)."
+        )
+    states = flatten_states(trajectory.ys)
+    mean = states.mean(0)
+    _, sizes, directions = np.linalg.svd(states - mean, full_matrices=False)
+    if len(sizes) < 2 or sizes[1] <= 1e-12 * sizes[0]:
+        raise ValueError("`trajectory` must span a plane, but its saved states lie on a line or at a point.")
+    shares = 100 * sizes**2 / (sizes**2).sum()
+    unravel = ravel_pytree(trajectory.final)[1]
+    labels = (f"principal component 1 ({shares[0]:.0f} %)", f"principal component 2 ({shares[1]:.0f} %)")
+    return Plane(unravel(jnp.asarray(mean)), directions[:2], labels)
+
+
+def planar_state_space(system: Any, t: float, args: Any) -> Plane:
+    """The whole state space of a flow on arrays of two numbers, as a plane; ValueError for any other flow."""
+    _checks.require_flow(system)
+    plane = coordinate_plane(jnp.zeros(2), 0, 1)
+    try:
+        _checks.require_state(system, plane.origin)
+        _checks.require_same_structure(system, plane.origin, args, t)
+    except (
+        Exception
+    ) as error:  # whatever a vector field raises when it is shown a state that it does not know
+        raise ValueError(
+            "`plane` must be given for a flow whose state is not an array of two numbers: make one with coordinate_plane, "
+            f"eigenplane or principal_plane. Shown two numbers, this one raised {type(error).__name__}: {error}"
+        ) from error
+    return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
+
+
+def velocity_in_plane(
+    system: Any, plane: Plane, points: ArrayLike, t: float, args: Any
+) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
+    """The velocity along the plane's axes at points of the plane, and the share of the speed that leads out of it.
+
+    ValueError for a system that is no flow, or none on the plane's states.
+    """
+    states = plane.embed(points)
+    first = take(states, 0)
+    _checks.require_flow(system)
+    _checks.require_state(system, first)
+    _checks.require_same_structure(system, first, args, t)
+    return _velocity(system, states, plane.axes, jnp.asarray(t, jnp.float64), args)
+
+
+def window_limits(name: str, limits: Any) -> Limits:
+    """A pair (low, high) of finite numbers in this order; ValueError for anything else."""
+    try:
+        low, high = limits
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be a pair (low, high), but is {limits!r}.") from error
+    low, high = _checks.finite_number(name, low), _checks.finite_number(name, high)
+    if not low < high:
+        raise ValueError(f"`{name}` must run from low to high, but is ({low:g}, {high:g}).")
+    return low, high
+
+
+def _coordinate_names(origin: PyTree[Array]) -> list[str]:
+    names = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(origin):
+        label = jax.tree_util.keystr(path, simple=True, separator=".") or "y"
+        for index in np.ndindex(leaf.shape):
+            names.append(f"{label}{list(index)}" if leaf.ndim else label)
+    return names
+
+
+def _coordinate_index(names: list[str], which: int | tuple[Any, ...]) -> int:
+    if isinstance(which, tuple):
+        name = "".join(str(part) for part in (*which[:1], list(which[1:]) or ""))
+        if name in names:
+            return names.index(name)
+    elif isinstance(which, int) and 0 <= which < len(names):
+        return which
+    raise ValueError(
+        f"A coordinate must be an index below {len(names)} or like ('W1', 0, 2), but is {which!r}. "
+        f"This state has {names[0]} … {names[-1]}."
+    )
+
+
+def _orthonormal(span: Float[np.ndarray, "2 state"]) -> Float[np.ndarray, "2 state"]:
+    first = span[0] / np.linalg.norm(span[0])
+    second = span[1] - (span[1] @ first) * first
+    length = np.linalg.norm(second)
+    if length <= 1e-9 * np.linalg.norm(span[1]):
+        raise ValueError("`modes` must belong to two independent eigenvectors, but these are parallel.")
+    return np.stack([first, second / length])
+
+
+@compiled
+def _velocity(
+    system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
+) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
+    flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
+    inside = flat @ axes.T
+    speed = jnp.linalg.norm(flat, axis=1)
+    outside = jnp.linalg.norm(flat - inside @ axes, axis=1) / jnp.where(speed > 0, speed, 1.0)
+    return inside, outside

@@ -1,0 +1,353 @@
+"""Flows looked at in a plane: what a phase portrait shows, computed.
+
+`survey` samples the velocity and the loss on a grid and, if the flow is planar, finds its fixed points, follows its curves
+of fixed points with their stability, and traces its separatrices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+from scipy.spatial import KDTree
+
+from curlflow import _checks
+from curlflow._compile import compiled
+from curlflow._trees import take
+from curlflow.fixed_points import FixedPoint, Kind, find_fixed_points
+from curlflow.fixed_points.linearize import spectrum
+from curlflow.orbits.integrate import integrate
+from curlflow.plane.planes import Limits, Plane, planar_state_space, velocity_in_plane, window_limits
+
+
+@dataclass(frozen=True)
+class FixedCurve:
+    """A curve of fixed points in a planar flow.
+
+    Attributes
+    ----------
+    points
+        Points along it, shape (points, 2).
+    transverse
+        The eigenvalue across the curve at each, shape (points,): negative where the curve attracts.
+    """
+
+    points: Float[np.ndarray, "points 2"]
+    transverse: Float[np.ndarray, " points"]
+
+    def stability_changes(self) -> Float[np.ndarray, "changes 2"]:
+        """The points at which the transverse eigenvalue passes through zero, shape (changes, 2)."""
+        before = np.flatnonzero(np.sign(self.transverse[:-1]) * np.sign(self.transverse[1:]) < 0)
+        share = self.transverse[before] / (self.transverse[before] - self.transverse[before + 1])
+        return self.points[before] + share[:, None] * (self.points[before + 1] - self.points[before])
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A flow seen in a window of a plane, made by `survey`.
+
+    Attributes
+    ----------
+    plane, xlim, ylim
+        The window.
+    x, y
+        Grid coordinates, shapes (nx,) and (ny,).
+    velocity
+        In-plane velocity on the grid, shape (2, ny, nx), in units of the coordinates per time.
+    out_of_plane
+        Share of the speed that leads out of the plane, between 0 and 1, shape (ny, nx); 0 in a planar flow.
+    loss
+        The system's loss on the grid, shape (ny, nx), or None if it has none.
+    fixed_points
+        Isolated fixed points of a planar flow inside the window.
+    curves
+        Curves of fixed points of a planar flow inside the window.
+    separatrices
+        Orbits of a planar flow that separate kinds of motion, each of shape (points, 2): the stable and unstable
+        manifolds of saddles, and the orbits through the points at which a curve of fixed points changes its stability.
+    """
+
+    plane: Plane
+    xlim: Limits
+    ylim: Limits
+    x: Float[np.ndarray, " nx"]
+    y: Float[np.ndarray, " ny"]
+    velocity: Float[np.ndarray, "2 ny nx"]
+    out_of_plane: Float[np.ndarray, "ny nx"]
+    loss: Float[np.ndarray, "ny nx"] | None
+    fixed_points: tuple[FixedPoint, ...]
+    curves: tuple[FixedCurve, ...]
+    separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+
+
+def survey(
+    system: Any,
+    xlim: Limits,
+    ylim: Limits,
+    *,
+    plane: Plane | None = None,
+    resolution: int = 201,
+    t: float = 0.0,
+    args: Any = None,
+) -> Survey:
+    """Look at a flow in a window of a plane.
+
+    Parameters
+    ----------
+    system
+        A vector field f(t, y, args).
+    xlim, ylim
+        The window, (low, high) along each axis of the plane.
+    plane
+        Which plane; None if the state is an array of two numbers.
+    resolution
+        Grid points along each axis.
+    t, args
+        Time and arguments at which the vector field is taken.
+
+    Returns
+    -------
+    Survey
+        Velocity and loss on the grid and, for a planar flow, fixed points, curves of fixed points and separatrices.
+
+    Raises
+    ------
+    ValueError
+        If the flow is not planar and no plane is given, if the limits are not (low, high), if the resolution is below 2, or
+        as `integrate` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> seen = cf.survey(cf.toy_flow(s=1.0, flip="readout"), (-2, 2), (-2, 2), resolution=21)
+    >>> [str(point.kind) for point in seen.fixed_points], len(seen.curves)
+    (['centre'], 2)
+    """
+    xlim, ylim = window_limits("xlim", xlim), window_limits("ylim", ylim)
+    plane = planar_state_space(system, t, args) if plane is None else plane
+    if _checks.positive_integer("resolution", resolution) < 2:
+        raise ValueError("`resolution` must be at least 2, but is 1.")
+    x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    velocity, outside = map(np.asarray, velocity_in_plane(system, plane, grid, t, args))
+    has_loss = hasattr(system, "loss")
+    loss = np.asarray(_loss(system, plane.embed(grid))).reshape(resolution, -1) if has_loss else None
+    fixed_points, curves, separatrices = (), (), ()
+    if plane.is_whole_space:
+        window = _Window(system, plane, np.array([xlim, ylim]), t, args)
+        fixed_points, curves = _fixed_set(window)
+        separatrices = _separatrices(window, fixed_points, curves)
+    return Survey(
+        plane=plane,
+        xlim=xlim,
+        ylim=ylim,
+        x=x,
+        y=y,
+        velocity=velocity.T.reshape(2, resolution, resolution),
+        out_of_plane=outside.reshape(resolution, resolution),
+        loss=loss,
+        fixed_points=fixed_points,
+        curves=curves,
+        separatrices=separatrices,
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A planar flow and the box it is looked at in."""
+
+    system: Any
+    plane: Plane
+    box: Float[np.ndarray, "2 2"]
+    t: float
+    args: Any
+
+    @property
+    def diagonal(self) -> float:
+        return float(np.linalg.norm(self.box[:, 1] - self.box[:, 0]))
+
+    @property
+    def spacing(self) -> float:
+        """The distance between the points of a drawn orbit."""
+        return self.diagonal / 1000
+
+    def contains(self, points: np.ndarray) -> np.ndarray:
+        return np.all((points >= self.box[:, 0]) & (points <= self.box[:, 1]), axis=-1)
+
+
+@eqx.filter_jit
+def _loss(system: Any, states: PyTree[Array]) -> Float[Array, " points"]:
+    return jax.vmap(system.loss)(states)
+
+
+def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurve, ...]]:
+    low, high = (
+        jax.tree.map(lambda leaf: leaf[0], window.plane.embed(corner[None])) for corner in window.box.T
+    )
+    found = find_fixed_points(window.system, bounds=(low, high), starts=48, t=window.t, args=window.args)
+    isolated = tuple(point for point in found if not point.n_manifold)
+    curves: list[FixedCurve] = []
+    for point in found:
+        place = _place(window.plane, point)
+        known = any(
+            np.linalg.norm(curve.points - place, axis=1).min() < window.diagonal / 100 for curve in curves
+        )
+        if point.n_manifold == 1 and not known:
+            curves.append(_trace_curve(window, place))
+    return isolated, tuple(curves)
+
+
+def _trace_curve(window: _Window, start: Float[np.ndarray, " 2"]) -> FixedCurve:
+    """Walk along a curve of fixed points both ways, in steps of 1/500 of the window's diagonal."""
+    branches = []
+    for sign in (1.0, -1.0):
+        points, transverse = _walk(
+            window.system,
+            window.plane,
+            jnp.asarray(start),
+            _time(sign * window.diagonal / 500),
+            _time(window.t),
+            window.args,
+        )
+        points, transverse = np.asarray(points), np.asarray(transverse)
+        # Two steps beyond the window, so that the curve is drawn right up to its edge.
+        leaves = np.flatnonzero(~window.contains(points) | ~np.isfinite(transverse))
+        stop = leaves[0] + 2 if len(leaves) else len(points)
+        branches.append((points[:stop], transverse[:stop]))
+    (ahead, ahead_rate), (behind, behind_rate) = branches
+    return FixedCurve(np.concatenate([behind[::-1], ahead]), np.concatenate([behind_rate[::-1], ahead_rate]))
+
+
+@compiled
+def _walk(system: Any, plane: Plane, start: Array, step: Array, t: Array, args: Any) -> tuple[Array, Array]:
+    """Points at equal steps along a curve of fixed points, and the eigenvalue across it: the trace, as the other is 0."""
+
+    def field(point: Array) -> Array:
+        state = take(plane.embed(point[None]), 0)
+        return plane.axes @ ravel_pytree(system(t, state, args))[0]
+
+    def onto_curve(point: Array) -> tuple[Array, Array]:
+        """A Newton step across the curve, and the unit tangent."""
+        U, sizes, Vt = jnp.linalg.svd(jax.jacfwd(field)(point))
+        return point - Vt[0] * (U[:, 0] @ field(point)) / sizes[0], Vt[1]
+
+    def advance(carry: tuple[Array, Array], _: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        predicted, direction = carry
+        point = onto_curve(onto_curve(predicted)[0])[0]
+        point, tangent = onto_curve(point)
+        tangent = tangent * jnp.sign(tangent @ direction)
+        return (point + jnp.abs(step) * tangent, tangent), (point, jnp.trace(jax.jacfwd(field)(point)))
+
+    _, tangent = onto_curve(start)
+    return jax.lax.scan(advance, (start, jnp.sign(step) * tangent), None, length=1500)[1]
+
+
+def _separatrices(
+    window: _Window, fixed_points: Sequence[FixedPoint], curves: Sequence[FixedCurve]
+) -> tuple[Float[np.ndarray, "points 2"], ...]:
+    starts = [
+        start
+        for point in fixed_points
+        if point.kind == Kind.SADDLE
+        for start in _beside_saddle(window, point)
+    ]
+    starts += [start for curve in curves for start in _beside_stability_changes(window, curve)]
+    kept: list[np.ndarray] = []
+    for point, direction in starts:
+        orbit = _orbit(window, point, direction)
+        # Orbits through several such points are found from each of them.
+        is_new = not kept or KDTree(np.concatenate(kept)).query(orbit)[0].max() > 3 * window.spacing
+        if len(orbit) > 2 and is_new:
+            kept.append(orbit)
+    return tuple(kept)
+
+
+def _beside_saddle(window: _Window, saddle: FixedPoint) -> list[tuple[np.ndarray, float]]:
+    """Points on the two unstable branches, to be run forwards, and on the two stable ones, to be run backwards."""
+    place = _place(window.plane, saddle)
+    found = spectrum(window.system, saddle.point, t=window.t, args=window.args)
+    directions = np.asarray(window.plane.axes) @ np.real(found.eigenvectors)
+    return [
+        (place + side * 1e-4 * window.diagonal * direction, float(np.sign(rate)))
+        for rate, direction in zip(np.real(found.eigenvalues), directions.T, strict=True)
+        for side in (1.0, -1.0)
+    ]
+
+
+def _beside_stability_changes(window: _Window, curve: FixedCurve) -> list[tuple[np.ndarray, float]]:
+    """Points on the orbits that touch a curve of fixed points where it changes stability, on either side of it."""
+    starts = []
+    for place in curve.stability_changes():
+        nearest = int(np.argmin(np.linalg.norm(curve.points - place, axis=1)))
+        tangent = curve.points[min(nearest + 1, len(curve.points) - 1)] - curve.points[max(nearest - 1, 0)]
+        step = 1e-5 * window.diagonal * np.array([-tangent[1], tangent[0]]) / np.linalg.norm(tangent)
+        starts += [(place + side * step, direction) for side in (1.0, -1.0) for direction in (1.0, -1.0)]
+    return starts
+
+
+def _orbit(window: _Window, start: np.ndarray, direction: float) -> Float[np.ndarray, "points 2"]:
+    """The orbit from a point until it leaves the window, comes to rest, or comes back; forwards or backwards in time."""
+    length = 4 * window.diagonal
+    orbit = integrate(
+        _UnitSpeed(window.system, _time(window.t)),
+        take(window.plane.embed(start[None]), 0),
+        direction * length,
+        ts=direction * np.linspace(0.0, length, 4001),
+        args=window.args,
+        stop=_Slow(window.system, _time(window.t), _time(1e-6 * _fastest(window))),
+        blow_up=1e3 * max(window.diagonal, float(np.abs(window.box).max())),
+        rtol=1e-9,
+    )
+    points = window.plane.project(orbit.ys)
+    outside = np.flatnonzero(~window.contains(points))
+    points = points[: outside[0] + 1] if len(outside) else points
+    distance = np.linalg.norm(points - start, axis=1)
+    back = np.flatnonzero(
+        (distance < window.spacing) & (np.maximum.accumulate(distance) > 10 * window.spacing)
+    )
+    return points[: back[0] + 1] if len(back) else points
+
+
+@final
+class _UnitSpeed(eqx.Module):
+    """A flow run at unit speed: its orbits by arc length, without the long waits beside fixed points."""
+
+    system: Any
+    t: Float[Array, ""]
+
+    def __call__(self, length: Array, y: PyTree[Array], args: Any) -> PyTree[Array]:
+        velocity = self.system(self.t, y, args)
+        speed = jnp.linalg.norm(ravel_pytree(velocity)[0])
+        return jax.tree.map(lambda leaf: leaf / jnp.where(speed > 0, speed, 1.0), velocity)
+
+
+@final
+class _Slow(eqx.Module):
+    """Whether a flow is slower than a threshold: the orbit has come to rest."""
+
+    system: Any
+    t: Float[Array, ""]
+    threshold: Float[Array, ""]
+
+    def __call__(self, length: Array, y: PyTree[Array], args: Any) -> Array:
+        return jnp.linalg.norm(ravel_pytree(self.system(self.t, y, args))[0]) < self.threshold
+
+
+def _fastest(window: _Window) -> float:
+    """The flow's speed at the fastest corner of the window."""
+    corners = np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2)
+    velocity, _ = velocity_in_plane(window.system, window.plane, corners, window.t, window.args)
+    return float(np.linalg.norm(velocity, axis=1).max())
+
+
+def _place(plane: Plane, point: FixedPoint) -> Float[np.ndarray, " 2"]:
+    return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]
+
+
+def _time(t: float) -> Float[Array, ""]:
+    return jnp.asarray(t, jnp.float64)

@@ -1,0 +1,191 @@
+"""The indicators on motions whose kind is known, and the verdict that weighs them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference_systems import Henon, Logistic, henon_heiles, lorenz, van_der_pol
+
+import curlflow as cf
+from curlflow import chaos
+from curlflow.chaos import Motion, lyapunov_spectrum
+
+GOLDEN_RATIO = (1 + 5**0.5) / 2
+
+
+def two_oscillators(t, y, args):
+    """Two oscillators with frequencies 1 and the golden ratio, each on its own circle: quasi-periodic."""
+    a, b = y[:2], y[2:]
+    spin = jnp.stack([-a[1], a[0], -GOLDEN_RATIO * b[1], GOLDEN_RATIO * b[0]])
+    pull = jnp.concatenate([a * (1 - jnp.vdot(a, a)), b * (1 - jnp.vdot(b, b))])
+    return spin + pull
+
+
+class LateCollapse:
+    """A logistic map whose parameter leaves chaos for a stable fixed point after 500 steps."""
+
+    def step(self, n, y, args):
+        return jnp.where(n < 500, 4.0, 2.5) * y * (1 - y)
+
+
+VERDICTS = {
+    "Lorenz": (lorenz, jnp.array([1.0, 2.0, 3.0]), {"T": 500.0, "Ttr": 50.0}, Motion.CHAOTIC),
+    "Hénon": (Henon(), jnp.array([0.1, 0.1]), {"T": 2000, "Ttr": 100}, Motion.CHAOTIC),
+    "logistic, chaotic": (Logistic(4.0), jnp.asarray(0.3), {"T": 2000}, Motion.CHAOTIC),
+    "logistic, cycle": (Logistic(3.2), jnp.asarray(0.3), {"T": 2000}, Motion.PERIODIC),
+    "van der Pol": (
+        lambda t, y, args: van_der_pol(t, y, 1.0),
+        jnp.array([1.0, 1.0]),
+        {"T": 300.0, "Ttr": 50.0},
+        Motion.PERIODIC,
+    ),
+    "toy flow inside the separatrix": (cf.toy_flow(), jnp.array([0.5, 0.3]), {"T": 400.0}, Motion.PERIODIC),
+    "toy flow outside": (cf.toy_flow(), jnp.array([2.0, 1.0]), {"T": 100.0}, Motion.FIXED_POINT),
+    "two oscillators": (
+        two_oscillators,
+        jnp.array([1.0, 0.5, 0.3, 1.0]),
+        {"T": 600.0, "Ttr": 50.0},
+        Motion.QUASI_PERIODIC,
+    ),
+    "blow-up": (lambda t, y, args: y**2, jnp.array([0.1]), {"T": 50.0}, Motion.BLOW_UP),
+    "late collapse": (LateCollapse(), jnp.asarray(0.3), {"T": 4000}, Motion.TRANSIENT_CHAOS),
+}
+
+
+SLOW = ("Lorenz", "van der Pol", "toy flow inside the separatrix", "two oscillators")
+
+
+@pytest.mark.parametrize(
+    ("system", "y0", "options", "motion"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, case in VERDICTS.items()
+    ],
+)
+def test_verdicts_on_known_motions(system, y0, options, motion):
+    result = chaos.verdict(system, y0, **options)
+    assert result.motion is motion, str(result)
+    assert str(result).startswith(f"Verdict: {motion.value}")
+    assert len(result.evidence) >= 1
+
+
+def test_too_short_a_run_is_undecided():
+    result = chaos.verdict(lorenz, jnp.array([1.0, 2.0, 3.0]), T=4.0)
+    assert result.motion is Motion.UNDECIDED
+
+
+def drifting_oscillators(t, y, args):
+    """The two oscillators beside a number that creeps towards 1: not yet what it will be."""
+    return jnp.append(two_oscillators(t, y[:4], args), 0.004 * (10.0 - y[4]))
+
+
+@pytest.mark.slow
+def test_a_slow_drift_is_undecided_and_not_quasi_periodic():
+    result = chaos.verdict(drifting_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0, 0.0]), T=300.0, Ttr=10.0)
+    assert result.motion is Motion.UNDECIDED, str(result)
+    assert any("not to be trusted" in sentence for sentence in result.evidence)
+
+
+@pytest.mark.slow
+def test_chaos_seen_for_a_few_lyapunov_times_is_undecided():
+    def slow(t, y, args):
+        return lorenz(t, y, args) / 50
+
+    result = chaos.verdict(slow, jnp.array([-8.0, -8.0, 27.0]), T=200.0, Ttr=100.0)
+    assert result.motion is Motion.UNDECIDED, str(result)
+
+
+class CalmsDown:
+    """Triples the angle of a point around the origin for 5000 steps, which is chaos, and rotates it from then on."""
+
+    def step(self, n, y, args):
+        angle = jnp.where(n < 5000, 3.0, 1.0) * jnp.arctan2(y[1], y[0]) + GOLDEN_RATIO
+        return jnp.linalg.norm(y) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def test_a_map_that_depends_on_n_is_observed_where_its_run_ended():
+    result = chaos.verdict(CalmsDown(), jnp.array([1.0, 0.0]), T=1000, Ttr=5000)
+    assert result.motion is Motion.QUASI_PERIODIC, str(result)
+
+
+def test_an_observable_that_does_not_vary_is_regular():
+    result = chaos.verdict(
+        CalmsDown(), jnp.array([1.0, 0.0]), T=1000, Ttr=5000, observable=lambda y: 0 * y[0]
+    )
+    assert "0–1 test: K = 0.00" in str(result)
+
+
+@pytest.mark.slow
+def test_more_exponents_may_be_asked_for():
+    result = chaos.verdict(two_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0]), 4, T=60.0)
+    np.testing.assert_allclose(result.spectrum.exponents[2:], -2.0, atol=0.2)
+
+
+def test_gali_collapses_at_the_rate_of_the_exponents_gap():
+    # Skokos et al.: GALI_2 ~ exp(−(λ1 − λ2) t).
+    times, volume = chaos.gali(lorenz, jnp.array([1.0, 2.0, 3.0]), T=25.0, Ttr=20.0, dt=0.5)
+    kept = volume > 1e-12
+    slope = np.polyfit(times[kept], np.log(volume[kept]), 1)[0]
+    assert slope == pytest.approx(-0.9, abs=0.35)
+
+
+def test_gali_of_a_regular_orbit_does_not_collapse():
+    start = {"q": jnp.array([0.0, 0.1]), "p": jnp.array([0.2, 0.05])}
+    _, volume = chaos.gali(henon_heiles, start, T=200.0)
+    assert volume.min() > 1e-3
+
+
+class SlowRotation:
+    """A step by a hundredth of a radian, which never closes."""
+
+    def step(self, n, y, args):
+        c, s = jnp.cos(0.01), jnp.sin(0.01)
+        return jnp.array([[c, -s], [s, c]]) @ y
+
+
+def test_a_map_is_observed_for_as_long_as_its_exponents():
+    found = chaos.verdict(SlowRotation(), jnp.array([1.0, 0.0]), T=60_000, dt=10.0)
+    assert found.motion == "quasi-periodic", str(found)
+
+
+def test_the_zero_one_test_on_maps():
+    y, logistic = 0.3, []
+    for _ in range(3000):
+        y = 4 * y * (1 - y)
+        logistic.append(y)
+    assert chaos.zero_one_test(logistic) > 0.95
+    assert abs(chaos.zero_one_test(np.cos(GOLDEN_RATIO * np.arange(3000)))) < 0.1
+
+
+def test_growth_tells_a_power_from_an_exponential():
+    # ẋ = y, ẏ = 0 separates like t; a saddle like an exponential.
+    shear = lyapunov_spectrum(lambda t, y, args: jnp.stack([y[1], 0 * y[0]]), jnp.ones(2), 1, T=500.0)
+    saddle = lyapunov_spectrum(lambda t, y, args: jnp.stack([y[0], -y[1]]) / 10, jnp.zeros(2), 1, T=500.0)
+    assert chaos.tangent_growth(shear).kind == "algebraic"
+    assert chaos.tangent_growth(shear).power == pytest.approx(1.0, abs=0.05)
+    assert chaos.tangent_growth(saddle).kind == "exponential"
+    assert chaos.tangent_growth(saddle).rate == pytest.approx(0.1, abs=1e-6)
+
+
+def test_a_recorded_series_gives_the_logistic_exponent():
+    y, series = 0.3, []
+    for _ in range(2000):
+        y = 4 * y * (1 - y)
+        series.append(y)
+    value = chaos.exponent_of_series(series, emb_dim=2, lag=1, fit=5)
+    assert value == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="`k` must be at least 2"):
+        chaos.gali(lorenz, jnp.ones(3), 1, T=10.0)
+    with pytest.raises(ValueError, match="at least 200"):
+        chaos.zero_one_test(np.zeros(10))
+    with pytest.raises(ValueError, match="at least 20 intervals"):
+        chaos.tangent_growth(lyapunov_spectrum(lorenz, jnp.ones(3), 1, T=5.0))
+
+
+def test_the_same_key_gives_the_same_zero_one_test():
+    series = np.cos(np.arange(400.0))
+    values = [chaos.zero_one_test(series, key=jax.random.key(seed)) for seed in (0, 0, 1)]
+    assert values[0] == values[1] != values[2]
