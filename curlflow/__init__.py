@@ -1,121 +1,87 @@
-"""curlflow: the dynamical systems behind learning rules that do not follow a gradient."""
+"""curlflow: the dynamical systems behind learning rules that do not follow a gradient.
 
-from curlflow import ensembles as ensembles
-from curlflow.chaos import Growth as Growth
-from curlflow.chaos import LyapunovEnsemble as LyapunovEnsemble
-from curlflow.chaos import LyapunovSpectrum as LyapunovSpectrum
-from curlflow.chaos import Motion as Motion
-from curlflow.chaos import Verdict as Verdict
-from curlflow.chaos import exponent_of_series as exponent_of_series
-from curlflow.chaos import gali as gali
-from curlflow.chaos import lyapunov_spectrum as lyapunov_spectrum
-from curlflow.chaos import tangent_growth as tangent_growth
-from curlflow.chaos import verdict as verdict
-from curlflow.chaos import zero_one_test as zero_one_test
-from curlflow.fixed_points import FixedPoint as FixedPoint
-from curlflow.fixed_points import FixedPoints as FixedPoints
-from curlflow.fixed_points import Kind as Kind
-from curlflow.fixed_points import classify as classify
-from curlflow.fixed_points import find_fixed_points as find_fixed_points
-from curlflow.fixed_points.linearize import Spectrum as Spectrum
-from curlflow.fixed_points.linearize import curl_fraction as curl_fraction
-from curlflow.fixed_points.linearize import divergence as divergence
-from curlflow.fixed_points.linearize import jacobian as jacobian
-from curlflow.fixed_points.linearize import jacobian_operator as jacobian_operator
-from curlflow.fixed_points.linearize import spectrum as spectrum
-from curlflow.gradient import ConstantMetric as ConstantMetric
-from curlflow.gradient import GradientTest as GradientTest
-from curlflow.gradient import is_gradient as is_gradient
-from curlflow.gradient.helmholtz import HelmholtzSplit as HelmholtzSplit
-from curlflow.gradient.helmholtz import helmholtz_split as helmholtz_split
-from curlflow.manifold import NetworkSpectrum as NetworkSpectrum
-from curlflow.manifold import network_spectrum as network_spectrum
-from curlflow.manifold import unit_exponents as unit_exponents
-from curlflow.manifold.across import OriginSpectrum as OriginSpectrum
-from curlflow.manifold.across import StabilitySample as StabilitySample
-from curlflow.manifold.across import TransverseSpectrum as TransverseSpectrum
-from curlflow.manifold.across import origin_spectrum as origin_spectrum
-from curlflow.manifold.across import sample_stability as sample_stability
-from curlflow.manifold.across import transverse_spectrum as transverse_spectrum
-from curlflow.manifold.errors import ErrorSpectrum as ErrorSpectrum
-from curlflow.manifold.errors import error_spectrum as error_spectrum
-from curlflow.models import CircuitWeights as CircuitWeights
-from curlflow.models import CurlFlow as CurlFlow
-from curlflow.models import DescentMap as DescentMap
-from curlflow.models import FastNeurons as FastNeurons
-from curlflow.models import Gram as Gram
-from curlflow.models import GramFlow as GramFlow
-from curlflow.models import HebbianFlow as HebbianFlow
-from curlflow.models import MinibatchDescent as MinibatchDescent
-from curlflow.models import NetworkState as NetworkState
-from curlflow.models import NormConstrained as NormConstrained
-from curlflow.models import PopulationLoss as PopulationLoss
-from curlflow.models import SignedGradientFlow as SignedGradientFlow
-from curlflow.models import SimilarityMatching as SimilarityMatching
-from curlflow.models import StudentFlow as StudentFlow
-from curlflow.models import SymmetricWeights as SymmetricWeights
-from curlflow.models import Teacher as Teacher
-from curlflow.models import ToyFlow as ToyFlow
-from curlflow.models import Weights as Weights
-from curlflow.models import toy_flow as toy_flow
-from curlflow.orbits import Drift as Drift
-from curlflow.orbits import FirstPassage as FirstPassage
-from curlflow.orbits import OrderParameter as OrderParameter
-from curlflow.orbits import Peak as Peak
-from curlflow.orbits import PredictionError as PredictionError
-from curlflow.orbits import PrincipalComponents as PrincipalComponents
-from curlflow.orbits import autocorrelation as autocorrelation
-from curlflow.orbits import order_parameter as order_parameter
-from curlflow.orbits import principal_components as principal_components
-from curlflow.orbits import return_time as return_time
-from curlflow.orbits import settling_time as settling_time
-from curlflow.orbits import time_to_threshold as time_to_threshold
-from curlflow.orbits.integrate import integrate as integrate
-from curlflow.orbits.iterate import TimeMap as TimeMap
-from curlflow.orbits.iterate import iterate as iterate
-from curlflow.orbits.trajectory import Trajectory as Trajectory
-from curlflow.outcome import Ending as Ending
-from curlflow.outcome import Outcome as Outcome
-from curlflow.plane.planes import Plane as Plane
-from curlflow.plane.planes import coordinate_plane as coordinate_plane
-from curlflow.plane.planes import eigenplane as eigenplane
-from curlflow.plane.planes import principal_plane as principal_plane
-from curlflow.plane.survey import Survey as Survey
-from curlflow.plane.survey import survey as survey
-from curlflow.plot import HelmholtzPanels as HelmholtzPanels
-from curlflow.plot import Portrait as Portrait
-from curlflow.plot import compare_portraits as compare_portraits
-from curlflow.plot import draw_survey as draw_survey
-from curlflow.plot import paper_style as paper_style
-from curlflow.plot import phase_portrait as phase_portrait
-from curlflow.plot import plot_convergence as plot_convergence
-from curlflow.plot import plot_exponents as plot_exponents
-from curlflow.plot import plot_finite_time_distribution as plot_finite_time_distribution
-from curlflow.plot import plot_helmholtz as plot_helmholtz
-from curlflow.plot import plot_loss as plot_loss
-from curlflow.plot import plot_spectrum as plot_spectrum
-from curlflow.plot import plot_stability_diagram as plot_stability_diagram
-from curlflow.plot import plot_survival as plot_survival
-from curlflow.plot import save_figure as save_figure
-from curlflow.races import SurvivalCurve as SurvivalCurve
-from curlflow.races import TimesComparison as TimesComparison
-from curlflow.races import compare_times as compare_times
-from curlflow.races import survival_curve as survival_curve
-from curlflow.random_matrix import Atoms as Atoms
-from curlflow.random_matrix import FiniteSizeMargin as FiniteSizeMargin
-from curlflow.random_matrix import InstabilityWindow as InstabilityWindow
-from curlflow.random_matrix import Outlier as Outlier
-from curlflow.random_matrix import critical_alpha as critical_alpha
-from curlflow.random_matrix import finite_size_margin as finite_size_margin
-from curlflow.random_matrix import instability_probability as instability_probability
-from curlflow.random_matrix import instability_window as instability_window
-from curlflow.random_matrix import is_stable as is_stable
-from curlflow.random_matrix import lowest_outlier as lowest_outlier
-from curlflow.random_matrix import spectral_atoms as spectral_atoms
-from curlflow.random_matrix import spectral_cdf as spectral_cdf
-from curlflow.random_matrix import spectral_density as spectral_density
-from curlflow.random_matrix import spectral_edges as spectral_edges
-from curlflow.random_matrix import stability_boundary as stability_boundary
-from curlflow.random_matrix import stability_margin as stability_margin
-from curlflow.sweeps import open_sweep as open_sweep
-from curlflow.sweeps import sweep as sweep
+The names used on the first day stand here; everything else is in the rooms, such as `curlflow.chaos` or `curlflow.plot`.
+"""
+
+from curlflow import (
+    chaos,
+    ensembles,
+    fixed_points,
+    gradient,
+    manifold,
+    models,
+    orbits,
+    plane,
+    plot,
+    races,
+    random_matrix,
+    sweeps,
+)
+from curlflow.chaos import LyapunovSpectrum, lyapunov_spectrum, verdict
+from curlflow.fixed_points import (
+    FixedPoint,
+    classify,
+    curl_fraction,
+    find_fixed_points,
+    jacobian,
+    jacobian_operator,
+    spectrum,
+)
+from curlflow.gradient import is_gradient
+from curlflow.models import (
+    CurlFlow,
+    DescentMap,
+    GramFlow,
+    NormConstrained,
+    SignedGradientFlow,
+    Weights,
+    toy_flow,
+)
+from curlflow.orbits import Trajectory, integrate, iterate
+from curlflow.outcome import Ending, Outcome
+from curlflow.plot import phase_portrait
+from curlflow.random_matrix import is_stable, spectral_edges, stability_boundary
+from curlflow.sweeps import sweep
+
+__all__ = [
+    "CurlFlow",
+    "Weights",
+    "SignedGradientFlow",
+    "NormConstrained",
+    "DescentMap",
+    "GramFlow",
+    "toy_flow",
+    "integrate",
+    "iterate",
+    "Trajectory",
+    "Outcome",
+    "Ending",
+    "jacobian",
+    "jacobian_operator",
+    "spectrum",
+    "curl_fraction",
+    "is_gradient",
+    "classify",
+    "FixedPoint",
+    "find_fixed_points",
+    "lyapunov_spectrum",
+    "LyapunovSpectrum",
+    "verdict",
+    "stability_boundary",
+    "spectral_edges",
+    "is_stable",
+    "phase_portrait",
+    "sweep",
+    "models",
+    "ensembles",
+    "orbits",
+    "fixed_points",
+    "chaos",
+    "gradient",
+    "manifold",
+    "random_matrix",
+    "plane",
+    "races",
+    "plot",
+    "sweeps",
+]

@@ -141,13 +141,13 @@ def portrait(
         for name, moved in flows.items()
     }
     if compare:
-        panels = cf.compare_portraits(flows, window, window, trajectories=orbits, nullclines=nullclines)
+        panels = cf.plot.compare_portraits(flows, window, window, trajectories=orbits, nullclines=nullclines)
         axes = panels["b  curl flow"].ax
     else:
         axes = cf.phase_portrait(
             flow, window, window, trajectories=orbits["curl flow"], nullclines=nullclines
         ).ax
-    cf.save_figure(axes.figure, out)
+    cf.plot.save_figure(axes.figure, out)
     console.print(f"Wrote {out}.")
 
 
@@ -189,8 +189,8 @@ def integrate(
     console.print(f"loss {float(trajectory.loss()[0]):.6g} → {float(trajectory.loss()[-1]):.6g}")
     console.print(f"drift of the conserved quantities {float(trajectory.conserved_drift().max()):.1e}")
     if plot is not None:
-        curve = cf.plot_loss({"curl flow": trajectory})[0]
-        cf.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportOptionalMemberAccess]
+        curve = cf.plot.loss({"curl flow": trajectory})[0]
+        cf.plot.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportOptionalMemberAccess]
     console.print(f"Wrote {out}{f' and {plot}' if plot else ''}.")
 
 
@@ -313,15 +313,15 @@ def sweep(
 def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> None:
     edges = cf.spectral_edges(c, alpha_h, alpha_r, kappa)
     bands = [f"[{-high:.6g}, {-low:.6g}]" for low, high in edges[jnp.isfinite(edges)].reshape(-1, 2)[::-1]]
-    margin = float(cf.stability_margin(c, alpha_h, alpha_r, kappa))
-    window = cf.instability_window(alpha_h, alpha_r, kappa)
+    margin = float(cf.random_matrix.stability_margin(c, alpha_h, alpha_r, kappa))
+    window = cf.random_matrix.instability_window(alpha_h, alpha_r, kappa)
     table = Table.grid(padding=(0, 2))
     table.add_row("solution manifold", "stable" if margin > 0 else "unstable")
     table.add_row("eigenvalues across it, bands", " ".join(bands))
     table.add_row("distance to instability", f"{margin:.6g}")
     table.add_row("unstable ratios c", f"{float(window.lower):.6g} to {float(window.upper):.6g}")
     for layer, other in ((Layer.HIDDEN, alpha_r), (Layer.READOUT, alpha_h)):
-        critical = float(cf.critical_alpha(c, layer=layer.value, other=other, kappa=kappa))
+        critical = float(cf.random_matrix.critical_alpha(c, layer=layer.value, other=other, kappa=kappa))
         table.add_row(f"critical fraction, {layer.value} layer", f"{critical:.6g}")
     console.print(table)
 
@@ -329,12 +329,12 @@ def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> 
 def _draw_stability(path: Path, layer: Layer, alpha_h: float, alpha_r: float, kappa: float) -> None:
     c, alpha = jnp.linspace(0.01, 2.0, 500), jnp.linspace(0.001, 0.999, 500)
     fractions = (alpha[:, None], alpha_r) if layer is Layer.HIDDEN else (alpha_h, alpha[:, None])
-    margin = cf.stability_margin(c, *fractions, kappa)
-    contours = cf.plot_stability_diagram(c, alpha, margin, layer=layer.value)
+    margin = cf.random_matrix.stability_margin(c, *fractions, kappa)
+    contours = cf.plot.stability_diagram(c, alpha, margin, layer=layer.value)
     ax = contours.axes
     ax.text(0.03, 0.04, "stable", transform=ax.transAxes, fontsize=8)
     ax.text(0.97, 0.93, "unstable", transform=ax.transAxes, fontsize=8, horizontalalignment="right")
-    cf.save_figure(ax.figure, path)
+    cf.plot.save_figure(ax.figure, path)
 
 
 def _network(

@@ -156,7 +156,7 @@ def compare_times(
     --------
     >>> import curlflow as cf, numpy as np
     >>> curl, gradient = [3.0, 4.0, 5.0, 6.0, 8.0, 9.0], [6.0, 9.0, 7.0, 20.0, np.inf, 30.0]
-    >>> result = cf.compare_times(curl, gradient, horizon=50.0, names=("curl", "gradient"))
+    >>> result = cf.races.compare_times(curl, gradient, horizon=50.0, names=("curl", "gradient"))
     >>> result.first_faster, result.sign_test, result.ratio_of_medians[0].__round__(3)
     (6, 0.03125, 2.636)
     """
@@ -210,7 +210,7 @@ def survival_curve(times: ArrayLike, *, horizon: float, confidence: float = 0.95
     Examples
     --------
     >>> import curlflow as cf, numpy as np
-    >>> curve = cf.survival_curve([2.0, 3.0, 3.0, np.inf], horizon=10.0)
+    >>> curve = cf.races.survival_curve([2.0, 3.0, 3.0, np.inf], horizon=10.0)
     >>> curve.times, curve.share
     (array([0., 2., 3.]), array([1.  , 0.75, 0.25]))
     """

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.integrate import quad
 
-from curlflow import ensembles
+from curlflow import ensembles, plot
 from curlflow.chaos import lyapunov_spectrum
 from curlflow.fixed_points import FixedPoint, classify
 from curlflow.fixed_points.linearize import divergence, spectrum
@@ -22,7 +22,7 @@ from curlflow.orbits.returns import DENSE_STEPS, return_time, settling_time
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Outcome
 from curlflow.plane.planes import eigenplane
-from curlflow.plot import compare_portraits, phase_portrait, plot_loss, save_figure
+from curlflow.plot import compare_portraits, phase_portrait, save_figure
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
         },
     )
     _save(panels["b  curl flow"].ax, folder / "toy_portraits.pdf")
-    _save(plot_loss(smooth, inset=(0.0, 3.0))[0].axes, folder / "toy_loss.pdf")
+    _save(plot.loss(smooth, inset=(0.0, 3.0))[0].axes, folder / "toy_loss.pdf")
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:

@@ -54,7 +54,7 @@ def claim_student(comparisons: Comparisons) -> Claims:
     ]
 
 
-def is_faster_by_t_test(comparison: cf.TimesComparison) -> bool:
+def is_faster_by_t_test(comparison: cf.races.TimesComparison) -> bool:
     """Whether curl descent takes fewer epochs on average, by the paired t-test, if never is the horizon."""
     curl, gradient = (
         np.minimum(times, comparison.horizon) for times in (comparison.first, comparison.second)

@@ -67,7 +67,7 @@ def draw_portraits(out: Path) -> None:
         "curl flow": cf.integrate(CURL, start, 12.0, ts=times, rtol=1e-11, atol=1e-13),
     }
     inside = cf.integrate(CURL, jnp.array([0.7, 0.0]), float(CURL.period(jnp.array([0.7, 0.0]))))
-    panels = cf.compare_portraits(
+    panels = cf.plot.compare_portraits(
         {"a  gradient flow": GRADIENT, "b  curl flow": CURL},
         WINDOW,
         WINDOW,
@@ -76,17 +76,17 @@ def draw_portraits(out: Path) -> None:
             "b  curl flow": {"curl flow": orbits["curl flow"], "closed orbit": inside},
         },
     )
-    cf.save_figure(panels["b  curl flow"].ax.figure, out / "fig1_portraits.pdf")
-    with cf.paper_style(aspect=0.7):
+    cf.plot.save_figure(panels["b  curl flow"].ax.figure, out / "fig1_portraits.pdf")
+    with cf.plot.paper_style(aspect=0.7):
         figure, ax = plt.subplots()
-        cf.plot_loss(orbits, ax=ax, inset=(0.0, 3.0))
-        cf.save_figure(figure, out / "fig1_loss.pdf")
+        cf.plot.loss(orbits, ax=ax, inset=(0.0, 3.0))
+        cf.plot.save_figure(figure, out / "fig1_loss.pdf")
 
 
 def measure_periods(count: int) -> xr.Dataset:
     """Return times of orbits through (r, 0), for r up to just below the separatrix at √(2s), beside the exact period."""
     radii = np.sqrt(2 * S) * np.tanh(np.linspace(0.1, 3.2, count))
-    measured = [cf.return_time(CURL, jnp.array([r, 0.0]), 200.0) for r in radii]
+    measured = [cf.orbits.return_time(CURL, jnp.array([r, 0.0]), 200.0) for r in radii]
     exact = [float(CURL.period(jnp.array([r, 0.0]))) for r in radii]
     return xr.Dataset(
         {"period": ("radius", measured), "exact_period": ("radius", exact)}, coords={"radius": radii}
@@ -152,11 +152,11 @@ def settling(times: np.ndarray, error: np.ndarray) -> float:
 
 def draw_exact(periods: xr.Dataset, stability: xr.Dataset, out: Path) -> None:
     """Measured periods and transverse eigenvalues, as points over the exact curves."""
-    with cf.paper_style(columns=2, aspect=0.36):
+    with cf.plot.paper_style(columns=2, aspect=0.36):
         figure, (left, right) = plt.subplots(1, 2)
         draw_periods(left, periods)
         draw_stability(right, stability)
-        cf.save_figure(figure, out / "fig1_exact.pdf")
+        cf.plot.save_figure(figure, out / "fig1_exact.pdf")
 
 
 def draw_periods(ax: Axes, periods: xr.Dataset) -> None:
@@ -211,7 +211,7 @@ def draw_race(race: xr.Dataset, out: Path) -> None:
     curl, gradient = race.curl_settling_time.values, race.gradient_settling_time.values
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log10(np.where(np.isfinite(curl), gradient / curl, np.nan))
-    with cf.paper_style(columns=1, aspect=1.12):
+    with cf.plot.paper_style(columns=1, aspect=1.12):
         figure, ax = plt.subplots()
         # From the saddle's stable manifold gradient flow never arrives: an infinite ratio, drawn as the scale's end.
         image = ax.pcolormesh(race.w1, race.w2, np.clip(ratio, -1, 1), cmap="PuOr", rasterized=True)
@@ -229,7 +229,7 @@ def draw_race(race: xr.Dataset, out: Path) -> None:
         label = r"$\log_{10}$ (gradient flow's time / curl flow's time)"
         figure.colorbar(image, ax=ax, shrink=0.75, aspect=30, extend="both", label=label)
         figure.legend(loc="outside lower center")
-        cf.save_figure(figure, out / "fig1_race.pdf")
+        cf.plot.save_figure(figure, out / "fig1_race.pdf")
 
 
 def draw_hyperbola(ax: Axes, product: float, colour: str, dash: str, label: str | None) -> None:

@@ -86,7 +86,7 @@ def measure_halves(M: int, samples: int) -> xr.Dataset:
         columns = {
             "half": [sampled_half(*pair, M, samples) for pair in pairs],
             "half_predicted": [predicted_half(*pair, M) for pair in pairs],
-            "boundary": [float(cf.instability_window(*pair).lower) for pair in pairs],
+            "boundary": [float(cf.random_matrix.instability_window(*pair).lower) for pair in pairs],
         }
         variables |= {f"{layer}_{name}": (f"{layer}_fraction", column) for name, column in columns.items()}
     coordinates = {f"{layer}_fraction": fractions for layer, fractions in FRACTIONS.items()}
@@ -95,10 +95,12 @@ def measure_halves(M: int, samples: int) -> xr.Dataset:
 
 def sampled_half(alpha_h: float, alpha_r: float, M: int, samples: int) -> float:
     """Where the median margin crosses zero, by interpolation between ratios beside the boundary."""
-    ratios = float(cf.instability_window(alpha_h, alpha_r).lower) * np.array([0.9, 1.0, 1.1, 1.25, 1.5])
+    ratios = float(cf.random_matrix.instability_window(alpha_h, alpha_r).lower) * np.array(
+        [0.9, 1.0, 1.1, 1.25, 1.5]
+    )
     medians = []
     for i, c in enumerate(ratios):
-        sample = cf.sample_stability(
+        sample = cf.manifold.sample_stability(
             jax.random.key(i), N=round(M / c), M=M, alpha_h=alpha_h, alpha_r=alpha_r, samples=samples
         )
         medians.append(np.median(sample.margins))
@@ -107,24 +109,24 @@ def sampled_half(alpha_h: float, alpha_r: float, M: int, samples: int) -> float:
 
 def predicted_half(alpha_h: float, alpha_r: float, M: int) -> float:
     """Where the predicted mean margin crosses zero."""
-    ratios = float(cf.instability_window(alpha_h, alpha_r).lower) * np.linspace(0.9, 2.0, 400)
-    margin = cf.finite_size_margin(M / ratios, M, alpha_h, alpha_r)
+    ratios = float(cf.random_matrix.instability_window(alpha_h, alpha_r).lower) * np.linspace(0.9, 2.0, 400)
+    margin = cf.random_matrix.finite_size_margin(M / ratios, M, alpha_h, alpha_r)
     return float(np.interp(0.0, -np.asarray(margin.mean), ratios))
 
 
 def draw_boundaries(halves: xr.Dataset, out: Path) -> None:
     """Fig. 2: stability over c and the flipped fraction of either layer."""
     alpha = np.linspace(0.002, 1.0, 500)
-    with cf.paper_style(columns=2, aspect=0.4):
+    with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2)
         left.plot([], [], color=style.BLACK, label="closed form, $M, N \\to \\infty$")
         c = np.linspace(0.1, 1.0, 500)
-        margin = cf.stability_margin(c, alpha[:, None], 0.0)
-        cf.plot_stability_diagram(c, alpha, margin, layer="hidden", ax=left)
+        margin = cf.random_matrix.stability_margin(c, alpha[:, None], 0.0)
+        cf.plot.stability_diagram(c, alpha, margin, layer="hidden", ax=left)
         mark_ends(left)
         c = np.geomspace(0.01, 10.0, 500)
-        margin = cf.stability_margin(c, 0.0, alpha[:, None])
-        cf.plot_stability_diagram(c, alpha, margin, layer="readout", ax=right)
+        margin = cf.random_matrix.stability_margin(c, 0.0, alpha[:, None])
+        cf.plot.stability_diagram(c, alpha, margin, layer="readout", ax=right)
         right.set(xscale="log")
         for ax, layer, letter in ((left, "hidden", "a"), (right, "readout", "b")):
             mark_halves(ax, halves, layer)
@@ -137,7 +139,7 @@ def draw_boundaries(halves: xr.Dataset, out: Path) -> None:
         ):
             ax.text(x, y, word, ha="center")
         left.legend(loc="upper right")
-        cf.save_figure(figure, out / "fig2_boundaries.pdf")
+        cf.plot.save_figure(figure, out / "fig2_boundaries.pdf")
 
 
 def mark_ends(ax: Axes) -> None:
@@ -164,11 +166,11 @@ def mark_halves(ax: Axes, halves: xr.Dataset, layer: str) -> None:
 
 def draw_mixed(out: Path) -> None:
     """The boundary surface, as curves of constant c, and the boundaries of single layers for other variance ratios."""
-    with cf.paper_style(columns=2, aspect=0.4):
+    with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2)
         draw_surface(left)
         draw_variance_ratios(right)
-        cf.save_figure(figure, out / "fig2_mixed.pdf")
+        cf.plot.save_figure(figure, out / "fig2_mixed.pdf")
 
 
 def draw_surface(ax: Axes) -> None:
@@ -176,7 +178,7 @@ def draw_surface(ax: Axes) -> None:
     alpha_h = np.geomspace(1e-5, 1.0, 400)
     places = {0.02: 0.5, 0.05: 0.5, 0.1: 0.5, 0.15: 0.5, 0.2: 0.5, 0.25: 0.4, 0.3: 0.25, 0.4: 0.08}
     for c, place in places.items():
-        critical = np.asarray(cf.critical_alpha(c, layer="readout", other=alpha_h))
+        critical = np.asarray(cf.random_matrix.critical_alpha(c, layer="readout", other=alpha_h))
         ax.plot(alpha_h, critical, color=style.BLACK, linewidth=0.9)
         box = {"facecolor": "white", "linewidth": 0, "pad": 0.8}
         height = np.interp(place, alpha_h, critical)
@@ -202,7 +204,7 @@ def draw_variance_ratios(ax: Axes) -> None:
     ):
         hidden = cf.stability_boundary(alpha_h=alpha, kappa=kappa)
         ax.plot(hidden, alpha, color=colour, label=rf"$\kappa = {kappa:g}$")
-        window = cf.instability_window(0.0, alpha, kappa)
+        window = cf.random_matrix.instability_window(0.0, alpha, kappa)
         ends = np.concatenate([np.asarray(window.lower)[::-1], np.asarray(window.upper)])
         shown = np.isfinite(ends) & (ends > 1e-4)
         fractions = np.concatenate([alpha[::-1], alpha])
@@ -256,7 +258,7 @@ def off_atoms(eigenvalues: np.ndarray) -> np.ndarray:
 def distance(eigenvalues: np.ndarray, law: tuple[float, float, float]) -> float:
     """Kolmogorov–Smirnov distance between sampled eigenvalues and the law, away from the atoms, where both jump."""
     count, bulk = eigenvalues.size, off_atoms(eigenvalues)
-    fraction = np.asarray(cf.spectral_cdf(eigenvalues, *law))[bulk]
+    fraction = np.asarray(cf.random_matrix.spectral_cdf(eigenvalues, *law))[bulk]
     below, up_to = np.arange(count)[bulk] / count, np.arange(1, count + 1)[bulk] / count
     return float(max(np.max(up_to - fraction), np.max(fraction - below)))
 
@@ -270,7 +272,7 @@ def edge_error(eigenvalues: np.ndarray, law: tuple[float, float, float]) -> floa
 
 def draw_densities(spectra: xr.Dataset, out: Path) -> None:
     """Histograms under curves, one panel for each law."""
-    with cf.paper_style(columns=2, aspect=0.55):
+    with cf.plot.paper_style(columns=2, aspect=0.55):
         figure, axes = plt.subplots(2, 3)
         drawn = [
             draw_density(ax, law, values)
@@ -286,7 +288,7 @@ def draw_densities(spectra: xr.Dataset, out: Path) -> None:
             loc="outside lower center",
             ncols=3,
         )
-        cf.save_figure(figure, out / "fig2_densities.pdf")
+        cf.plot.save_figure(figure, out / "fig2_densities.pdf")
 
 
 def draw_density(ax: Axes, law: tuple[float, float, float], eigenvalues: np.ndarray) -> Any:
@@ -299,8 +301,10 @@ def draw_density(ax: Axes, law: tuple[float, float, float], eigenvalues: np.ndar
         for left, right in edges.reshape(-1, 2)
     ]
     x = np.concatenate(bands)
-    density = np.where(np.isnan(x), np.nan, cf.spectral_density(np.nan_to_num(x), *law))
-    drawn = cf.plot_spectrum(eigenvalues, x, density, atoms=cf.spectral_atoms(*law), bins=50, ax=ax)
+    density = np.where(np.isnan(x), np.nan, cf.random_matrix.spectral_density(np.nan_to_num(x), *law))
+    drawn = cf.plot.spectrum(
+        eigenvalues, x, density, atoms=cf.random_matrix.spectral_atoms(*law), bins=50, ax=ax
+    )
     ax.axvline(0.0, color=style.GREY, linewidth=0.6, linestyle=DASHED)
     ax.plot(edges, np.zeros_like(edges), "|", color=style.BLACK, markersize=7, clip_on=False)
     ax.set_title(rf"$c={law[0]:g},\ \alpha_h={law[1]:g},\ \alpha_r={law[2]:g}$", fontsize=7)
@@ -315,17 +319,23 @@ def measure_probabilities(sizes: tuple[int, ...], ratios: int, samples: int) -> 
     around = float(cf.stability_boundary(alpha_h=ALPHA_H)) * np.linspace(0.7, 1.4, ratios)
     hidden = np.array([[round(M / c) for c in around] for M in sizes])
     drawn = [
-        [cf.sample_stability(jax.random.key(M), N=int(N), M=M, alpha_h=ALPHA_H, samples=samples) for N in row]
+        [
+            cf.manifold.sample_stability(jax.random.key(M), N=int(N), M=M, alpha_h=ALPHA_H, samples=samples)
+            for N in row
+        ]
         for M, row in zip(sizes, hidden, strict=True)
     ]
     M, shape = np.array(sizes)[:, None], ("inputs", "ratio")
-    margin = cf.finite_size_margin(hidden, M, ALPHA_H, 0.0)
+    margin = cf.random_matrix.finite_size_margin(hidden, M, ALPHA_H, 0.0)
     return xr.Dataset(
         {
             "hidden_units": (shape, hidden),
             "probability": (shape, [[sample.probability for sample in row] for row in drawn]),
             "probability_error": (shape, [[sample.standard_error for sample in row] for row in drawn]),
-            "predicted_probability": (shape, cf.instability_probability(hidden, M, ALPHA_H, 0.0)),
+            "predicted_probability": (
+                shape,
+                cf.random_matrix.instability_probability(hidden, M, ALPHA_H, 0.0),
+            ),
             "standardised_margin": (shape, margin.mean / margin.standard_deviation),
         },
         coords={"inputs": list(sizes)},
@@ -335,12 +345,12 @@ def measure_probabilities(sizes: tuple[int, ...], ratios: int, samples: int) -> 
 def draw_probabilities(probabilities: xr.Dataset, out: Path) -> None:
     """Against c the transition sharpens at the boundary; against the standardised margin all sizes agree."""
     looks = zip((style.ORANGE, style.VERMILION, style.GREEN, style.BLUE), "osD^", strict=True)
-    with cf.paper_style(columns=2, aspect=0.4):
+    with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
         c = np.linspace(0.2, 0.45, 151)
         for M, (colour, marker) in zip(probabilities.inputs.values, looks, strict=False):
             here = probabilities.sel(inputs=M)
-            predicted = cf.instability_probability(M / c, M, ALPHA_H, 0.0)
+            predicted = cf.random_matrix.instability_probability(M / c, M, ALPHA_H, 0.0)
             left.plot(c, predicted, color=colour, linewidth=0.9)
             look: dict[str, Any] = {"color": colour, "fmt": marker, "markersize": 3, "elinewidth": 0.7}
             measured = (here.probability, here.probability_error)
@@ -355,7 +365,7 @@ def draw_probabilities(probabilities: xr.Dataset, out: Path) -> None:
         right.set(xlim=(-5, 5), xlabel="mean margin / its standard deviation")
         for ax, letter in ((left, "a"), (right, "b")):
             ax.set_title(letter, loc="left", fontweight="bold")
-        cf.save_figure(figure, out / "fig2_finite_size.pdf")
+        cf.plot.save_figure(figure, out / "fig2_finite_size.pdf")
 
 
 # ------------------------------------------------------------------------------------------------- covariance
@@ -378,14 +388,14 @@ def measure_covariance(count: int) -> xr.Dataset:
         )
         for j, C in enumerate(covariances):
             flow = cf.CurlFlow(W.end_to_end, d1, jnp.ones(N), C)
-            leading[j, i] = cf.transverse_spectrum(flow, W).leading
+            leading[j, i] = cf.manifold.transverse_spectrum(flow, W).leading
     return xr.Dataset({"leading_eigenvalue": (("covariance", "network"), leading)}, {"covariance": names})
 
 
 def draw_covariance(covariance: xr.Dataset, out: Path) -> None:
     """The leading eigenvalue against its value for white inputs: their signs agree, in every network."""
     white = covariance.leading_eigenvalue.sel(covariance="identity")
-    with cf.paper_style(columns=1, aspect=0.9):
+    with cf.plot.paper_style(columns=1, aspect=0.9):
         figure, ax = plt.subplots()
         ax.axhline(0.0, color=style.GREY, linewidth=0.6)
         ax.axvline(0.0, color=style.GREY, linewidth=0.6)
@@ -395,7 +405,7 @@ def draw_covariance(covariance: xr.Dataset, out: Path) -> None:
         ax.set_yscale("symlog", linthresh=1e-3)
         ax.set(xlabel="leading eigenvalue, white inputs", ylabel="leading eigenvalue, other covariance")
         ax.legend(loc="upper left")
-        cf.save_figure(figure, out / "fig2_covariance.pdf")
+        cf.plot.save_figure(figure, out / "fig2_covariance.pdf")
 
 
 def report(results: xr.Dataset) -> None:

@@ -102,7 +102,7 @@ def order_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> 
         LAST_EPOCHS,
         n0=epochs - LAST_EPOCHS,
         every=LAST_EPOCHS,
-        fold={"q": cf.OrderParameter()},
+        fold={"q": cf.orbits.OrderParameter()},
     )
     return {"q": run.folded["q"], "loss": descent.loss(run.final), "outcome": run.outcome}
 
@@ -126,13 +126,13 @@ def compute_order(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_order(results: xr.Dataset, out: Path) -> None:
     """q along both cuts."""
-    cf.save_figure(order_figure(results), out / "fig3_order.pdf")
+    cf.plot.save_figure(order_figure(results), out / "fig3_order.pdf")
 
 
 def order_figure(results: xr.Dataset) -> Figure:
     """Medians and quartiles of q, with dotted lines where wide networks lose their stability."""
     symbols = {"c": "c", "alpha_h": r"\alpha_h"}
-    with cf.paper_style(columns=2, aspect=0.42):
+    with cf.plot.paper_style(columns=2, aspect=0.42):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
         for ax, cut, along, fixed in (
             (left, "along_alpha", "alpha_h", "c"),
@@ -145,7 +145,7 @@ def order_figure(results: xr.Dataset) -> Figure:
                 (line,) = ax.semilogy(x, chosen.median("seed"), marker=marker, markersize=3, label=label)
                 ax.fill_between(x, chosen.quantile(0.25, "seed"), chosen.quantile(0.75, "seed"), alpha=0.2)
                 critical = (
-                    float(cf.critical_alpha(value, layer="hidden"))
+                    float(cf.random_matrix.critical_alpha(value, layer="hidden"))
                     if fixed == "c"
                     else float(cf.stability_boundary(alpha_h=value))
                 )
@@ -169,7 +169,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.save_figure(orbit_figure(results), out / "fig3_orbit.pdf")
+    cf.plot.save_figure(orbit_figure(results), out / "fig3_orbit.pdf")
 
 
 def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:

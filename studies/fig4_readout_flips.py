@@ -61,7 +61,13 @@ def diagram_cell(c: float, alpha_r: float, seed: int, total: int, epochs: int) -
         if flow.loss(y) < SETTLED and error_multiplier(network.flow, y) < 1:
             break
         run = cf.iterate(
-            descent, y, CHECK_EVERY, n0=begin, every=CHECK_EVERY, fold={"peak": cf.Peak(loss)}, args=flow
+            descent,
+            y,
+            CHECK_EVERY,
+            n0=begin,
+            every=CHECK_EVERY,
+            fold={"peak": cf.orbits.Peak(loss)},
+            args=flow,
         )
         y, outcome, (value, when) = run.final, run.outcome, run.folded["peak"]
         if value > peak:
@@ -108,7 +114,7 @@ def compute_diagram(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_diagram(results: xr.Dataset, out: Path) -> None:
     """The median error at the end beside the largest peak of all seeds."""
-    cf.save_figure(peak_figure(results), out / "fig4_diagram.pdf")
+    cf.plot.save_figure(peak_figure(results), out / "fig4_diagram.pdf")
 
 
 def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -122,7 +128,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.save_figure(orbit_figure(results), out / "fig4_orbit.pdf")
+    cf.plot.save_figure(orbit_figure(results), out / "fig4_orbit.pdf")
 
 
 def report_diagram(results: xr.Dataset) -> str:

@@ -113,7 +113,9 @@ def report_errors(results: xr.Dataset) -> str:
 def learn_twice(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
     """The test errors of one student after so many epochs, along the flow and by minibatches of ten samples."""
     network = draw_hidden(c, alpha_h, seed, total, precision="float32")
-    descent = cf.MinibatchDescent(network.flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+    descent = cf.models.MinibatchDescent(
+        network.flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed)
+    )
     final = cf.iterate(descent, network.student, epochs, every=epochs).final
     flow = learn(c, alpha_h, seed, total, epochs * EPOCH)
     return {
@@ -180,7 +182,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.save_figure(orbit_figure(results), out / "fig6_orbit.pdf")
+    cf.plot.save_figure(orbit_figure(results), out / "fig6_orbit.pdf")
 
 
 def report_orbit(results: xr.Dataset) -> str:

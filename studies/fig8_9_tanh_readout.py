@@ -117,7 +117,7 @@ def peak_diagram(name: str, c: np.ndarray, fractions: int, seeds: int) -> Part:
         return cf.sweep(cell, axes, seeds=2 if quick else seeds, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        cf.save_figure(peak_figure(results, ERRORS_SHOWN), out / f"fig8_{name}.pdf")
+        cf.plot.save_figure(peak_figure(results, ERRORS_SHOWN), out / f"fig8_{name}.pdf")
 
     return Part(compute, draw, report_peaks)
 
@@ -149,7 +149,7 @@ def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_orbit(results: xr.Dataset, out: Path) -> None:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.save_figure(orbit_figure(results), out / "fig8_orbit.pdf")
+    cf.plot.save_figure(orbit_figure(results), out / "fig8_orbit.pdf")
 
 
 def report_orbit(results: xr.Dataset) -> str:

@@ -145,16 +145,16 @@ def save_error_figure(
     error: xr.DataArray, scale: str, path: Path, limits: tuple[float, float] = ERRORS_SHOWN
 ) -> None:
     """The median of an error over seeds, as a figure of one column."""
-    with cf.paper_style(aspect=0.8):
+    with cf.plot.paper_style(aspect=0.8):
         figure, ax = plt.subplots()
         mesh = draw_diagram(error.median("seed"), scale, ax, limits)
         figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="both")
-        cf.save_figure(figure, path)
+        cf.plot.save_figure(figure, path)
 
 
 def peak_figure(results: xr.Dataset, limits: tuple[float, float] = ERRORS_SHOWN) -> Figure:
     """The median error at the end beside the largest peak of all seeds, as a figure of two columns."""
-    with cf.paper_style(columns=2, aspect=0.4):
+    with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
         for ax, error, title in (
             (left, results["test_error"].median("seed"), "a  median test error at the end"),
@@ -176,7 +176,7 @@ def linear_margin(results: xr.DataArray | xr.Dataset) -> np.ndarray:
     """The stability margin of wide linear networks at every ratio and fraction of the results, shape (c, fraction)."""
     fraction = fraction_of(results)
     flips = {"alpha_h": 0.0, "alpha_r": 0.0, fraction: results[fraction].values}
-    return np.asarray(cf.stability_margin(results["c"].values[:, None], **flips))
+    return np.asarray(cf.random_matrix.stability_margin(results["c"].values[:, None], **flips))
 
 
 def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:
@@ -198,8 +198,8 @@ def measure_orbit(
             y = runs[-1].final
     inside = next(run for run in runs if run.ts[0] == window[0])
     weights = np.asarray(inside.ys.W1).reshape(len(inside.ts), -1)
-    components = cf.principal_components(inside.ys, 2)
-    correlation = cf.autocorrelation(weights, lags=len(weights) // 2).mean(axis=1)
+    components = cf.orbits.principal_components(inside.ys, 2)
+    correlation = cf.orbits.autocorrelation(weights, lags=len(weights) // 2).mean(axis=1)
     return xr.Dataset(
         {
             "loss": ("epoch", np.concatenate([run.loss()[:-1] for run in runs] + [runs[-1].loss()[-1:]])),
@@ -218,7 +218,7 @@ def measure_orbit(
 
 def orbit_figure(results: xr.Dataset) -> Figure:
     """Loss, some weights, their autocorrelation, and the first two principal components."""
-    with cf.paper_style(columns=2, aspect=0.62):
+    with cf.plot.paper_style(columns=2, aspect=0.62):
         figure, axes = plt.subplots(2, 2)
         (loss, weights), (correlation, plane) = axes
         loss.semilogy(results["epoch"], results["loss"], linewidth=0.8)

@@ -40,7 +40,7 @@ def motion_part(figure: str, cell: Callable[..., dict[str, Any]], total: int) ->
         return results.squeeze(["c", "alpha_h"])
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        cf.save_figure(motions_figure(results), out / f"{figure}_motion.pdf")
+        cf.plot.save_figure(motions_figure(results), out / f"{figure}_motion.pdf")
 
     return Part(compute, draw, report_motions)
 
@@ -48,7 +48,7 @@ def motion_part(figure: str, cell: Callable[..., dict[str, Any]], total: int) ->
 def motions_figure(results: xr.Dataset) -> Figure:
     """The largest exponent of every network with its standard error, beside its resolution."""
     first = results.isel(exponents_axis0=0, stderr_axis0=0, resolution_axis0=0)
-    with cf.paper_style(aspect=0.75):
+    with cf.plot.paper_style(aspect=0.75):
         figure, ax = plt.subplots()
         ax.axhline(0.0, color="0.5", linewidth=0.6)
         ax.bar(

@@ -20,10 +20,10 @@ TEST_SAMPLES = 100
 class Network(NamedTuple):
     """A student on its way to a teacher: the flow with its flips, both weights, and the error on test samples."""
 
-    flow: cf.StudentFlow
+    flow: cf.models.StudentFlow
     student: cf.Weights
     teacher: cf.Weights
-    test_error: cf.PredictionError
+    test_error: cf.orbits.PredictionError
 
 
 def draw_network(
@@ -44,10 +44,10 @@ def draw_network(
     """A network of the paper, its student drawn on the given scale; signs are +1 unless given."""
     keys = jax.random.split(jax.random.key(seed), 4)
     weights = cf.ensembles.uniform_weights(keys[0], N=N, M=M, scale=teacher_scale)
-    teacher = cf.Teacher(weights, activation=activation, activate_output=True)
+    teacher = cf.models.Teacher(weights, activation=activation, activate_output=True)
     B = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 4), (N, 1), minval=-1, maxval=1)
     signs = cf.Weights(np.ones(M) if d1 is None else d1, np.ones(N) if d2 is None else d2)
-    flow = cf.StudentFlow(
+    flow = cf.models.StudentFlow(
         *teacher.draw(keys[2], samples),
         signs,
         activation=activation,
@@ -58,5 +58,5 @@ def draw_network(
     )
     student = cf.ensembles.uniform_weights(keys[1], N=N, M=M, scale=scale)
     return Network(
-        flow, student, weights, cf.PredictionError(*teacher.draw(keys[3], TEST_SAMPLES), network=flow)
+        flow, student, weights, cf.orbits.PredictionError(*teacher.draw(keys[3], TEST_SAMPLES), network=flow)
     )

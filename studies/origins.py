@@ -53,7 +53,7 @@ def main() -> None:
     endings = follow_learning(3 if options.quick else 25, np.array([0.2, 0.4, 0.6, 0.8]))
     draw_dynamics(neurons, endings, options.out)
     split = split_pair()
-    cf.save_figure(cf.plot_helmholtz(split).axes[0].figure, options.out / "origins_helmholtz.pdf")
+    cf.plot.save_figure(cf.plot.helmholtz(split).axes[0].figure, options.out / "origins_helmholtz.pdf")
     results = xr.merge([propositions, terms, neurons, endings, split.to_xarray()], combine_attrs="drop")
     results.to_netcdf(options.out / "origins.nc", engine="h5netcdf")
     report(results, split)
@@ -112,9 +112,9 @@ def rules(count: int) -> list[Rule]:
     d, M_mixed = np.array([1.0, 1.0, -1.0]), np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, -1.0]])
     silent = f * (d > 0)
     X = normal(7, 3, 6)
-    tied = cf.CircuitWeights(normal(8, count, 2, 3) / 2, normal(9, count, 2, 2) / 2)
-    untied = cf.CircuitWeights(tied.feedforward, tied.to_inhibitory, normal(10, count, 2, 2) / 2)
-    sym = cf.SymmetricWeights
+    tied = cf.models.CircuitWeights(normal(8, count, 2, 3) / 2, normal(9, count, 2, 2) / 2)
+    untied = cf.models.CircuitWeights(tied.feedforward, tied.to_inhibitory, normal(10, count, 2, 2) / 2)
+    sym = cf.models.SymmetricWeights
     same, one = [1, 1], [1, 1, 1]
     white, first = cf.CurlFlow(S, d1, one), {"decay": 1.0, "order": 1}
     hidden, correlated = OneLayer(white, normal(12, 1, N), "W1"), cf.CurlFlow(S, d1, one, C)
@@ -132,21 +132,29 @@ def rules(count: int) -> list[Rule]:
             OneLayer(correlated, hidden.fixed, "W1"),
             weights.W1,
         ),
-        Rule("A.2 mixed Hebbian, 1st order", False, cf.HebbianFlow(f, M=M_mixed, order=1), matrices),
-        Rule("A.2 mixed Hebbian, exact", False, cf.HebbianFlow(f, M=M_mixed), matrices),
-        Rule("A.2 W symmetric, M mixed", False, sym(cf.HebbianFlow(f, M=M_mixed)), symmetric),
-        Rule("A.2 W symmetric, M = 11ᵀ", True, sym(cf.HebbianFlow(f)), symmetric),
-        Rule("A.3 E–I, 1st order", False, cf.HebbianFlow(f, d, **first), matrices),
-        Rule("A.3 E–I, exact", False, cf.HebbianFlow(f, d, decay=1.0), matrices),
-        Rule("A.3 E–I, W symmetric, exact", False, sym(cf.HebbianFlow(f, d, decay=1.0)), symmetric),
+        Rule("A.2 mixed Hebbian, 1st order", False, cf.models.HebbianFlow(f, M=M_mixed, order=1), matrices),
+        Rule("A.2 mixed Hebbian, exact", False, cf.models.HebbianFlow(f, M=M_mixed), matrices),
+        Rule("A.2 W symmetric, M mixed", False, sym(cf.models.HebbianFlow(f, M=M_mixed)), symmetric),
+        Rule("A.2 W symmetric, M = 11ᵀ", True, sym(cf.models.HebbianFlow(f)), symmetric),
+        Rule("A.3 E–I, 1st order", False, cf.models.HebbianFlow(f, d, **first), matrices),
+        Rule("A.3 E–I, exact", False, cf.models.HebbianFlow(f, d, decay=1.0), matrices),
+        Rule("A.3 E–I, W symmetric, exact", False, sym(cf.models.HebbianFlow(f, d, decay=1.0)), symmetric),
         Rule(
-            "A.3 I silent, W symmetric, 1st order", True, sym(cf.HebbianFlow(silent, d, **first)), symmetric
+            "A.3 I silent, W symmetric, 1st order",
+            True,
+            sym(cf.models.HebbianFlow(silent, d, **first)),
+            symmetric,
         ),
-        Rule("A.3 I silent, W symmetric, exact", None, sym(cf.HebbianFlow(silent, d, decay=1.0)), symmetric),
-        Rule("A.3 I silent, all W, 1st order", None, cf.HebbianFlow(silent, d, **first), matrices),
-        Rule("A.4 circuit, tied, 3rd order", True, cf.SimilarityMatching(X, 2, 2, order=3), tied),
-        Rule("A.4 circuit, tied, exact", None, cf.SimilarityMatching(X, 2, 2), tied),
-        Rule("A.4 circuit, untied, exact", None, cf.SimilarityMatching(X, 2, 2, decay=1.0), untied),
+        Rule(
+            "A.3 I silent, W symmetric, exact",
+            None,
+            sym(cf.models.HebbianFlow(silent, d, decay=1.0)),
+            symmetric,
+        ),
+        Rule("A.3 I silent, all W, 1st order", None, cf.models.HebbianFlow(silent, d, **first), matrices),
+        Rule("A.4 circuit, tied, 3rd order", True, cf.models.SimilarityMatching(X, 2, 2, order=3), tied),
+        Rule("A.4 circuit, tied, exact", None, cf.models.SimilarityMatching(X, 2, 2), tied),
+        Rule("A.4 circuit, untied, exact", None, cf.models.SimilarityMatching(X, 2, 2, decay=1.0), untied),
     ]
 
 
@@ -181,7 +189,7 @@ def draw_metrics(found: xr.Dataset, out: Path) -> None:
         "diagonal_residual": ("s", style.ORANGE, "best diagonal metric"),
         "constant_residual": ("D", style.BLUE, "best constant metric"),
     }
-    with cf.paper_style(columns=2, aspect=0.55):
+    with cf.plot.paper_style(columns=2, aspect=0.55):
         figure, ax = plt.subplots()
         ax.axvspan(FLOOR / 3, 1e-9, color="0.93", zorder=0)
         for offset, (name, (marker, colour, label)) in zip((0.22, 0.0, -0.22), marks.items(), strict=True):
@@ -207,14 +215,14 @@ def draw_metrics(found: xr.Dataset, out: Path) -> None:
         ax.set_xlabel("relative asymmetry left (grey: none, up to rounding)")
         ax.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=3)
-        cf.save_figure(figure, out / "origins_metrics.pdf")
+        cf.plot.save_figure(figure, out / "origins_metrics.pdf")
 
 
 def compare_eq_45() -> xr.Dataset:
     """Ẇ of the circuit over −∇ of the printed objective, layer by layer, with all three layers counted: 1 if it is right."""
-    flow = cf.SimilarityMatching(normal(7, 3, 6), 2, 2, order=3)
+    flow = cf.models.SimilarityMatching(normal(7, 3, 6), 2, 2, order=3)
     A = normal(9, 2, 2) / 2
-    W = cf.CircuitWeights(normal(8, 2, 3) / 2, A, A.T)
+    W = cf.models.CircuitWeights(normal(8, 2, 3) / 2, A, A.T)
     velocity, slope = flow(0.0, W), jax.grad(flow.objective)(W)
     names = ("feedforward", "to_inhibitory", "from_inhibitory")
     ratios, rests = [], []
@@ -238,12 +246,12 @@ def learning_flows(seed: int, strength: float) -> dict[str, tuple[Any, PyTree]]:
     mask = rng.choice([-1.0, 1.0], (N, N))
     X = strength * jnp.asarray(rng.normal(size=(3, 3)))
     A = jnp.asarray(rng.normal(size=(2, 2))) / 2
-    circuit = cf.CircuitWeights(jnp.asarray(rng.normal(size=(2, 3))) / 2, A, A.T)
+    circuit = cf.models.CircuitWeights(jnp.asarray(rng.normal(size=(2, 3))) / 2, A, A.T)
     return {
-        "excitatory": (cf.HebbianFlow(f, decay=1.0), W),
-        "excitatory–inhibitory": (cf.HebbianFlow(f, [1, 1, -1, -1], decay=1.0), W),
-        "mixed Hebbian": (cf.HebbianFlow(f, M=mask, decay=1.0), W),
-        "circuit": (cf.SimilarityMatching(X, 2, 2, decay=1.0), circuit),
+        "excitatory": (cf.models.HebbianFlow(f, decay=1.0), W),
+        "excitatory–inhibitory": (cf.models.HebbianFlow(f, [1, 1, -1, -1], decay=1.0), W),
+        "mixed Hebbian": (cf.models.HebbianFlow(f, M=mask, decay=1.0), W),
+        "circuit": (cf.models.SimilarityMatching(X, 2, 2, decay=1.0), circuit),
     }
 
 
@@ -296,7 +304,7 @@ def measure_fast_neurons(epsilons: tuple[float, ...]) -> xr.Dataset:
         limit = jtu.tree_leaves(cf.integrate(flow, W, 1.0, rtol=1e-11, atol=1e-13).final)
         row = []
         for epsilon in epsilons:
-            network = cf.FastNeurons(flow, epsilon)
+            network = cf.models.FastNeurons(flow, epsilon)
             end = jtu.tree_leaves(cf.integrate(network, network.at_rest(W), 1.0, rtol=1e-10).final.W)
             row.append(max(float(jnp.abs(a - b).max()) for a, b in zip(end, limit, strict=True)))
         errors.append(row)
@@ -316,7 +324,7 @@ def draw_dynamics(neurons: xr.Dataset, endings: xr.Dataset, out: Path) -> None:
             strict=True,
         )
     )
-    with cf.paper_style(columns=2, aspect=0.42):
+    with cf.plot.paper_style(columns=2, aspect=0.42):
         figure, axes = plt.subplots(1, 3)
         for kind, (colour, marker) in looks.items():
             look = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
@@ -344,7 +352,7 @@ def draw_dynamics(neurons: xr.Dataset, endings: xr.Dataset, out: Path) -> None:
         for ax, letter in zip(axes, "abc", strict=True):
             ax.set_title(letter, loc="left", fontweight="bold")
         figure.legend(loc="outside lower center", ncols=5)
-        cf.save_figure(figure, out / "origins_dynamics.pdf")
+        cf.plot.save_figure(figure, out / "origins_dynamics.pdf")
 
 
 def _spread(ax: Axes, x: np.ndarray, values: np.ndarray, look: dict[str, Any]) -> None:
@@ -358,18 +366,20 @@ def _spread(ax: Axes, x: np.ndarray, values: np.ndarray, look: dict[str, Any]) -
     )
 
 
-def split_pair() -> cf.HelmholtzSplit:
+def split_pair() -> cf.gradient.HelmholtzSplit:
     """An excitatory and an inhibitory neuron, both with input: the velocity in the plane of the synapses between them."""
-    flow = cf.HebbianFlow([1.0, 0.6], [1, -1], decay=0.5)
-    plane = cf.coordinate_plane(jnp.zeros((2, 2)), 1, 2)
+    flow = cf.models.HebbianFlow([1.0, 0.6], [1, -1], decay=0.5)
+    plane = cf.plane.coordinate_plane(jnp.zeros((2, 2)), 1, 2)
     labels = (r"$W_{12}$ (inhibitory to excitatory)", r"$W_{21}$ (excitatory to inhibitory)")
-    return cf.helmholtz_split(flow, (0.0, 2.0), (0.0, 2.0), plane=cf.Plane(plane.origin, plane.axes, labels))
+    return cf.gradient.helmholtz_split(
+        flow, (0.0, 2.0), (0.0, 2.0), plane=cf.plane.Plane(plane.origin, plane.axes, labels)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- report
 
 
-def report(results: xr.Dataset, split: cf.HelmholtzSplit) -> None:
+def report(results: xr.Dataset, split: cf.gradient.HelmholtzSplit) -> None:
     """Print what was found."""
     columns = "{:43s}{:9s}{:9s}{:>9s}  {:11s}{:11s}{:>3s}{:>5s}{:>9s} {}"
     print(

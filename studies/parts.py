@@ -31,10 +31,10 @@ class Part(NamedTuple):
 @contextmanager
 def panel(path: Path) -> Iterator[Axes]:
     """The axes of a figure of one column, which is saved in the end."""
-    with cf.paper_style(aspect=0.75):
+    with cf.plot.paper_style(aspect=0.75):
         figure, ax = plt.subplots()
         yield ax
-        cf.save_figure(figure, path)
+        cf.plot.save_figure(figure, path)
 
 
 def run_parts(name: str, description: str | None, parts: Mapping[str, Part]) -> None:

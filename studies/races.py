@@ -37,7 +37,7 @@ LOOKS = 400
 # Epochs of minibatches between two looks at whether a run has learned.
 CHECK_EVERY = 500
 
-Comparisons = dict[float, cf.TimesComparison | None]
+Comparisons = dict[float, cf.races.TimesComparison | None]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def race(seed: int, *, horizon: float = HORIZON, constrain: bool = True, **optio
     network, answer = draw_racers(seed, **options), {}
     for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
         run = follow(network, flow, horizon, constrain=constrain)
-        answer[rule] = cf.time_to_threshold(run.ts, run.ys, THRESHOLD) / EPOCH
+        answer[rule] = cf.orbits.time_to_threshold(run.ts, run.ys, THRESHOLD) / EPOCH
         answer[f"{rule}_last_error"] = run.ys[-1]
         answer[f"{rule}_steps"] = run.stats["steps"]
         outcome: Any = run.outcome
@@ -179,15 +179,15 @@ def race_twice(seed: int, *, horizon: float = HORIZON, **options: Any) -> dict[s
     """One race along the flow, and by minibatches of ten samples, which divide the data anew in every epoch."""
     network, answer = draw_racers(seed, **options), race(seed, horizon=horizon, **options)
     for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
-        descent = cf.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+        descent = cf.models.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
         epochs, last_error = epochs_by(descent, network, horizon)
         answer |= {f"{rule}_minibatches": epochs, f"{rule}_minibatches_last_error": last_error}
     return answer
 
 
-def epochs_by(descent: cf.MinibatchDescent, network: Network, horizon: float) -> tuple[float, float]:
+def epochs_by(descent: cf.models.MinibatchDescent, network: Network, horizon: float) -> tuple[float, float]:
     """How many steps of the map the network takes to learn, infinity if that is more than to the horizon; its last error."""
-    passage = {"epochs": cf.FirstPassage(network.test_error, THRESHOLD)}
+    passage = {"epochs": cf.orbits.FirstPassage(network.test_error, THRESHOLD)}
     W, epochs = network.student, np.inf
     for begin in range(0, round(horizon / EPOCH), CHECK_EVERY):
         run = cf.iterate(descent, W, CHECK_EVERY, n0=begin, every=CHECK_EVERY, fold=passage)
@@ -218,7 +218,7 @@ def passage_epochs(curves: xr.Dataset) -> xr.Dataset:
 def passages(errors: xr.DataArray) -> np.ndarray:
     """The epochs at which the errors of each seed fall below the threshold."""
     epochs = errors["epoch"].values
-    return np.array([cf.time_to_threshold(epochs, each, THRESHOLD) for each in errors.values])
+    return np.array([cf.orbits.time_to_threshold(epochs, each, THRESHOLD) for each in errors.values])
 
 
 def looks(horizon: float) -> np.ndarray:
@@ -287,15 +287,15 @@ def compare(results: xr.Dataset, axis: str, horizon: float) -> Comparisons:
     return {float(value): compare_seeds(results.sel({axis: value}), horizon) for value in results[axis]}
 
 
-def compare_seeds(results: xr.Dataset, horizon: float) -> cf.TimesComparison | None:
+def compare_seeds(results: xr.Dataset, horizon: float) -> cf.races.TimesComparison | None:
     """The races at one point, along seeds."""
     curl, gradient = (results[rule].values for rule in RULES)
     if np.isinf(curl).all() and np.isinf(gradient).all():
         return None
-    return cf.compare_times(curl, gradient, horizon=horizon / EPOCH, names=RULES)
+    return cf.races.compare_times(curl, gradient, horizon=horizon / EPOCH, names=RULES)
 
 
-def is_faster(comparison: cf.TimesComparison | None, level: float = LEVEL) -> bool:
+def is_faster(comparison: cf.races.TimesComparison | None, level: float = LEVEL) -> bool:
     """Whether curl descent was faster, by the test fixed above."""
     if comparison is None:
         return False
@@ -320,14 +320,14 @@ def race_table(comparisons: Comparisons, label: str) -> str:
 
 
 def claim_faster(
-    paper: str, comparisons: Sequence[cf.TimesComparison | None], where: str = "", level: float = LEVEL
+    paper: str, comparisons: Sequence[cf.races.TimesComparison | None], where: str = "", level: float = LEVEL
 ) -> tuple[str, str, str]:
     """The claim that curl descent is faster at every one of some points; where nobody ever learned it is not."""
     found = where + count_faster(comparisons, level)
     return paper, found, verdict_on([is_faster(each, level) for each in comparisons])
 
 
-def count_faster(comparisons: Sequence[cf.TimesComparison | None], level: float = LEVEL) -> str:
+def count_faster(comparisons: Sequence[cf.races.TimesComparison | None], level: float = LEVEL) -> str:
     """At how many points curl descent is faster, and by what factors."""
     holds = [is_faster(each, level) for each in comparisons]
     known = sorted(
@@ -337,7 +337,7 @@ def count_faster(comparisons: Sequence[cf.TimesComparison | None], level: float 
     return f"faster at {sum(holds)} of {len(holds)} points{span}"
 
 
-def ratio(comparison: cf.TimesComparison | None) -> str:
+def ratio(comparison: cf.races.TimesComparison | None) -> str:
     """The ratio of medians with its 95 % interval; of medians beyond the horizon only a bound is known, or nothing."""
     if not is_known(comparison):
         return "unknown"
@@ -347,7 +347,7 @@ def ratio(comparison: cf.TimesComparison | None) -> str:
     return f"{value} [{lowest:.3g}, {highest:.3g}]"
 
 
-def is_known(comparison: cf.TimesComparison | None) -> TypeGuard[cf.TimesComparison]:
+def is_known(comparison: cf.races.TimesComparison | None) -> TypeGuard[cf.races.TimesComparison]:
     """Whether the ratio of medians is known, or bounded at least."""
     return comparison is not None and comparison.ratio_of_medians != (0.0, np.inf)
 
@@ -368,7 +368,7 @@ def mean_ratio(first: np.ndarray, second: np.ndarray) -> str:
     """The geometric mean of second / first over seeds, with its 95 % interval."""
     if len(first) < 2:
         return "unknown from fewer than two seeds"
-    comparison = cf.compare_times(first, second, horizon=max(first.max(), second.max()))
+    comparison = cf.races.compare_times(first, second, horizon=max(first.max(), second.max()))
     low, high = comparison.geometric_mean_ratio_interval or (np.nan, np.nan)
     return f"{comparison.geometric_mean_ratio:.3f} [{low:.3f}, {high:.3f}] over {len(first)} seeds"
 

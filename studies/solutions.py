@@ -1,7 +1,7 @@
 """How stable tanh networks are beside their teachers: the part of Figs. 6 and 8 that is theory.
 
-Beside a solution errors on the training samples grow or decay with the eigenvalues that `curlflow.error_spectrum` gives, of
-a matrix as large as their number. The boundary of wide linear networks is where the largest would change its sign.
+Beside a solution errors on the training samples grow or decay with the eigenvalues that `curlflow.manifold.error_spectrum`
+gives, of a matrix as large as their number. The boundary of wide linear networks is where the largest would change its sign.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ GROWTH_LABEL = r"growth rate of errors, $\log_{10}$"
 
 def stability(network: Network) -> dict[str, Any]:
     """The fastest growth of an error beside the teacher, norms held, and how many errors grow."""
-    spectrum = cf.error_spectrum(cf.NormConstrained(network.flow), network.teacher)
+    spectrum = cf.manifold.error_spectrum(cf.NormConstrained(network.flow), network.teacher)
     return {"growth_rate": spectrum.leading, "growing_errors": spectrum.n_growing}
 
 
@@ -45,11 +45,11 @@ def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: s
         return cf.sweep(sized, axes, seeds=2 if quick else 3, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        with cf.paper_style(aspect=0.8):
+        with cf.plot.paper_style(aspect=0.8):
             picture, ax = plt.subplots()
             mesh = draw_growth(results, ax)
             picture.colorbar(mesh, ax=ax, label=GROWTH_LABEL, extend="both")
-            cf.save_figure(picture, out / f"{figure}_stability.pdf")
+            cf.plot.save_figure(picture, out / f"{figure}_stability.pdf")
 
     return Part(compute, draw, report_growth)
 

@@ -92,12 +92,12 @@ def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_shares(results: xr.Dataset, out: Path) -> None:
     """Errors and shares side by side."""
-    cf.save_figure(shares_figure(results), out / "why_shares.pdf")
+    cf.plot.save_figure(shares_figure(results), out / "why_shares.pdf")
 
 
 def shares_figure(results: xr.Dataset) -> Figure:
     """Medians over seeds: errors, and the share of the unit that holds most at the end."""
-    with cf.paper_style(columns=2, aspect=0.4):
+    with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2)
         for variant, (flipped, held) in VARIANTS.items():
             look = {
@@ -139,7 +139,7 @@ def report_shares(results: xr.Dataset) -> str:
         ("norms held", "curl, norms held", "gradient, norms held"),
         ("norms free", "curl, norms free", "gradient, norms free"),
     ):
-        comparison = cf.compare_times(
+        comparison = cf.races.compare_times(
             epochs[first], epochs[second], horizon=T / EPOCH, names=("curl", "gradient")
         )
         lines.append(f"{name}: {comparison}")
@@ -160,7 +160,7 @@ def unit_cell(seed: int, unit: int, samples: int) -> dict[str, Any]:
     flow = eqx.tree_at(lambda flow: flow.signs.W2, network.flow, d2)
     run = races.follow(network, flow, races.HORIZON)
     return {
-        "curl": cf.time_to_threshold(run.ts, run.ys, races.THRESHOLD) / EPOCH,
+        "curl": cf.orbits.time_to_threshold(run.ts, run.ys, races.THRESHOLD) / EPOCH,
         "size": jnp.abs(network.student.W2[0, unit]),
         "outcome": run.outcome,
     }
@@ -175,12 +175,12 @@ def compute_unit(quick: bool, store: Path, client: Any) -> xr.Dataset:
 
 def draw_unit(results: xr.Dataset, out: Path) -> None:
     """One point for every flipped synapse."""
-    with cf.paper_style(aspect=0.75):
+    with cf.plot.paper_style(aspect=0.75):
         figure, ax = plt.subplots()
         epochs = np.minimum(results["curl"].values, races.HORIZON / EPOCH)
         ax.plot(results["size"].values.ravel(), epochs.ravel(), "o", markersize=3, color=style.CURL_FLOW)
         ax.set(yscale="log", xlabel="size of the flipped synapse at the start", ylabel="epochs until learned")
-        cf.save_figure(figure, out / "why_unit.pdf")
+        cf.plot.save_figure(figure, out / "why_unit.pdf")
 
 
 def report_unit(results: xr.Dataset) -> str:
@@ -212,7 +212,7 @@ def compute_plane(quick: bool, store: Path, client: Any) -> xr.Dataset:
     )
 
 
-def unit_plane(network: races.Network) -> cf.Plane:
+def unit_plane(network: races.Network) -> cf.plane.Plane:
     """Through the origin: unit 0's input weights along ⟨y x⟩, where the layers drive each other, and its readout."""
     origin = jax.tree.map(jnp.zeros_like, network.student)
     data = network.flow
@@ -220,10 +220,10 @@ def unit_plane(network: races.Network) -> cf.Plane:
     inputs = eqx.tree_at(lambda W: W.W1, origin, origin.W1.at[0].set(drive / jnp.linalg.norm(drive)))
     readout = eqx.tree_at(lambda W: W.W2, origin, origin.W2.at[0, 0].set(1.0))
     axes = jnp.stack([ravel_pytree(direction)[0] for direction in (inputs, readout)])
-    return cf.Plane(origin, axes, ("input weights along the task", "readout"))
+    return cf.plane.Plane(origin, axes, ("input weights along the task", "readout"))
 
 
-def plane_slopes(flow: Any, plane: cf.Plane) -> np.ndarray:
+def plane_slopes(flow: Any, plane: cf.plane.Plane) -> np.ndarray:
     """The Jacobian at the origin within the plane."""
     unravel = ravel_pytree(plane.origin)[1]
 
@@ -236,13 +236,13 @@ def plane_slopes(flow: Any, plane: cf.Plane) -> np.ndarray:
 def draw_plane(results: xr.Dataset, out: Path) -> None:
     """Both portraits."""
     del results
-    cf.save_figure(plane_figure(), out / "why_plane.pdf")
+    cf.plot.save_figure(plane_figure(), out / "why_plane.pdf")
 
 
 def plane_figure() -> Figure:
     """A saddle for a unit that descends, a centre for one whose readout is flipped: the model of two neurons."""
     network = races.draw_racers(0, samples=SAMPLES)
-    panels = cf.compare_portraits(
+    panels = cf.plot.compare_portraits(
         {"a  descending": network.flow.gradient_flow(), "b  readout flipped": network.flow},
         (-1.5, 1.5),
         (-1.5, 1.5),
@@ -281,14 +281,14 @@ def compute_linear(quick: bool, store: Path, client: Any) -> xr.Dataset:
 def draw_linear(results: xr.Dataset, out: Path) -> None:
     """Medians and quartiles, beside the threshold of the races."""
     errors = results["test_error"]
-    with cf.paper_style(aspect=0.7):
+    with cf.plot.paper_style(aspect=0.7):
         figure, ax = plt.subplots()
         ax.semilogy(errors["teacher_scale"], errors.median("seed"), "o-", markersize=3, color=style.BLACK)
         low, high = (errors.quantile(q, "seed") for q in (0.25, 0.75))
         ax.fill_between(errors["teacher_scale"], low, high, color=style.BLACK, alpha=0.2, linewidth=0)
         ax.axhline(races.THRESHOLD, color="0.5", linewidth=0.6)
         ax.set(xlabel="scale of the teacher's weights", ylabel="test error of the best linear map")
-        cf.save_figure(figure, out / "why_linear.pdf")
+        cf.plot.save_figure(figure, out / "why_linear.pdf")
 
 
 def report_linear(results: xr.Dataset) -> str:

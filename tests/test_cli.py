@@ -39,8 +39,9 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def compute(*_: Any, **__: Any) -> None:
         raise AssertionError("something was computed")
 
-    for name in ("integrate", "phase_portrait", "compare_portraits"):
-        monkeypatch.setattr(cf, name, compute)
+    monkeypatch.setattr(cf, "integrate", compute)
+    monkeypatch.setattr(cf, "phase_portrait", compute)
+    monkeypatch.setattr(cf.plot, "compare_portraits", compute)
     monkeypatch.setattr(curlflow.tour, "tour", compute)
 
 
@@ -192,7 +193,7 @@ def test_portrait_draws_the_orbits_it_was_asked_for(
 ):
     asked: dict[str, Any] = {}
 
-    def phase_portrait(*arguments: Any, **options: Any) -> cf.Portrait:
+    def phase_portrait(*arguments: Any, **options: Any) -> cf.plot.Portrait:
         asked.update(options, arguments=arguments)
         return original(*arguments, resolution=12, **options)
 
@@ -222,8 +223,8 @@ def test_compared_portraits_stand_side_by_side(run: Any, tmp_path: Path, monkeyp
         asked.update(options, flows=flows)
         return original(flows, *arguments, resolution=12, **options)
 
-    original = cf.compare_portraits
-    monkeypatch.setattr(cf, "compare_portraits", compare_portraits)
+    original = cf.plot.compare_portraits
+    monkeypatch.setattr(cf.plot, "compare_portraits", compare_portraits)
     code, _, _ = run("portrait", "--compare", "--start", "0.7,0", "--time", 3, "-o", "both.pdf")
     assert code == 0
     assert (tmp_path / "both.pdf").read_bytes().startswith(b"%PDF")

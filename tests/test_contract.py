@@ -48,36 +48,38 @@ def curl_flow(scale: float, C: Array | None = None) -> cf.CurlFlow:
     return cf.CurlFlow(scale * normal(1, P, M), D1, D2, C)
 
 
-def hebbian(scale: float, order: int | None = None) -> cf.HebbianFlow:
+def hebbian(scale: float, order: int | None = None) -> cf.models.HebbianFlow:
     mask = np.where(np.random.default_rng(1).random((N, N)) < 0.5, -1.0, 1.0)
-    return cf.HebbianFlow(scale * normal(14, N, 2), D2, mask, decay=0.5, order=order)
+    return cf.models.HebbianFlow(scale * normal(14, N, 2), D2, mask, decay=0.5, order=order)
 
 
-CIRCUIT = cf.CircuitWeights(
+CIRCUIT = cf.models.CircuitWeights(
     normal(17, STATES, 2, M) / 2, normal(18, STATES, P, 2) / 2, normal(19, STATES, 2, P) / 2
 )
 WEIGHTS = cf.Weights(normal(2, STATES, N, M), normal(3, STATES, P, N))
 
 
-def student(scale: float, activation: Any, **settings: Any) -> cf.StudentFlow:
+def student(scale: float, activation: Any, **settings: Any) -> cf.models.StudentFlow:
     X = scale * normal(13, 6, M)
     targets = jnp.tanh(X @ normal(1, P, M).T)
-    return cf.StudentFlow(X, targets, cf.Weights(D1, D2), activation=activation, **settings)
+    return cf.models.StudentFlow(X, targets, cf.Weights(D1, D2), activation=activation, **settings)
 
 
 def minibatch_descent(
-    scale: float, activation: Any, teacher: cf.Teacher | None = None
-) -> cf.MinibatchDescent:
+    scale: float, activation: Any, teacher: cf.models.Teacher | None = None
+) -> cf.models.MinibatchDescent:
     flow = student(scale, activation)
-    return cf.MinibatchDescent(flow, learning_rate=0.1, batch=2, key=jax.random.key(14), teacher=teacher)
+    return cf.models.MinibatchDescent(
+        flow, learning_rate=0.1, batch=2, key=jax.random.key(14), teacher=teacher
+    )
 
 
-def teacher(scale: float, activation: Any) -> cf.Teacher:
-    return cf.Teacher((scale * normal(21, 2, M), normal(22, P, 2)), activation=activation)
+def teacher(scale: float, activation: Any) -> cf.models.Teacher:
+    return cf.models.Teacher((scale * normal(21, 2, M), normal(22, P, 2)), activation=activation)
 
 
 def population_flow(scale: float, activation: Any) -> cf.SignedGradientFlow:
-    return cf.SignedGradientFlow(cf.PopulationLoss(teacher(scale, activation)), cf.Weights(D1, D2))
+    return cf.SignedGradientFlow(cf.models.PopulationLoss(teacher(scale, activation)), cf.Weights(D1, D2))
 
 
 GRAM = cf.GramFlow.from_flow(curl_flow(1.0))
@@ -132,15 +134,18 @@ SUBJECTS: dict[str, Subject] = {
         lambda scale: (hebbian(scale, order=1), None), normal(13, STATES, N, N) / 4
     ),
     "symmetric-weights": Subject(
-        lambda scale: (cf.SymmetricWeights(cf.HebbianFlow(scale * normal(14, N, 2), D2, decay=1.0)), None),
+        lambda scale: (
+            cf.models.SymmetricWeights(cf.models.HebbianFlow(scale * normal(14, N, 2), D2, decay=1.0)),
+            None,
+        ),
         normal(15, STATES, N * (N + 1) // 2) / 8,
     ),
     "similarity-matching": Subject(
-        lambda scale: (cf.SimilarityMatching(scale * normal(16, M, 5), 2, P, decay=1.0), None), CIRCUIT
+        lambda scale: (cf.models.SimilarityMatching(scale * normal(16, M, 5), 2, P, decay=1.0), None), CIRCUIT
     ),
     "fast-neurons": Subject(
-        lambda scale: (cf.FastNeurons(hebbian(scale), 0.1 * scale), None),
-        cf.NetworkState(normal(20, STATES, N, 2), normal(13, STATES, N, N) / 4),
+        lambda scale: (cf.models.FastNeurons(hebbian(scale), 0.1 * scale), None),
+        cf.models.NetworkState(normal(20, STATES, N, 2), normal(13, STATES, N, N) / 4),
     ),
     "user": Subject(
         lambda scale: (pendulum, {"gravity": jnp.asarray(scale), "drive": jnp.asarray(0.5)}),

@@ -15,7 +15,7 @@ NEVER = np.inf
 
 
 def compare(first, second, horizon=100.0, resamples=999, **rest):
-    return cf.compare_times(first, second, horizon=horizon, resamples=resamples, **rest)
+    return cf.races.compare_times(first, second, horizon=horizon, resamples=resamples, **rest)
 
 
 def test_the_sign_test_of_eight_wins_in_nine():
@@ -129,20 +129,20 @@ def test_exchanging_the_rules_turns_the_answer_round(pairs):
 
 
 def test_survival_falls_by_hand():
-    curve = cf.survival_curve([3.0, 1.0, NEVER, 3.0, 8.0], horizon=10.0)
+    curve = cf.races.survival_curve([3.0, 1.0, NEVER, 3.0, 8.0], horizon=10.0)
     np.testing.assert_array_equal(curve.times, [0.0, 1.0, 3.0, 8.0])
     np.testing.assert_allclose(curve.share, [1.0, 0.8, 0.4, 0.2])
     assert np.all(curve.lower <= curve.share)
     assert np.all(curve.share <= curve.upper)
-    one = cf.survival_curve([2.0], horizon=10.0)
+    one = cf.races.survival_curve([2.0], horizon=10.0)
     np.testing.assert_allclose(one.upper, [1.0, 0.975])  # no run above in one: 1 − α/2
-    nobody = cf.survival_curve([NEVER, NEVER], horizon=10.0)
+    nobody = cf.races.survival_curve([NEVER, NEVER], horizon=10.0)
     assert (nobody.times.tolist(), nobody.share.tolist()) == ([0.0], [1.0])
 
 
 def test_the_figure_shows_the_curves():
     result = compare([1.0, 2.0, 4.0], [3.0, 6.0, NEVER], names=("curl", "gradient"))
-    lines = cf.plot_survival(result, unit="epochs")
+    lines = cf.plot.survival(result, unit="epochs")
     np.testing.assert_array_equal(lines[0].get_xdata(), [0.0, 1.0, 2.0, 4.0, 4.0])
     np.testing.assert_allclose(lines[0].get_ydata(), [1, 2 / 3, 1 / 3, 0, 0], atol=1e-15)
     np.testing.assert_array_equal(lines[1].get_xdata(), [0.0, 3.0, 6.0, 100.0])

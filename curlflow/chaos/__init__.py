@@ -1,8 +1,10 @@
 """Is it chaos? Lyapunov exponents with error bars, indicators that do not trust one number, and a verdict on them."""
 
-from curlflow.chaos.indicators import Growth, exponent_of_series, gali, tangent_growth, zero_one_test
+from curlflow.chaos.gali import gali
+from curlflow.chaos.growth import Growth, tangent_growth
 from curlflow.chaos.lyapunov import lyapunov_spectrum
 from curlflow.chaos.motion import Motion, Verdict, verdict
+from curlflow.chaos.recorded import exponent_of_series, zero_one_test
 from curlflow.chaos.result import LyapunovEnsemble, LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
 
@@ -11,8 +13,8 @@ __all__ = [
     "LyapunovSpectrum",
     "LyapunovEnsemble",
     "Zeros",
-    "Growth",
     "gali",
+    "Growth",
     "tangent_growth",
     "zero_one_test",
     "exponent_of_series",

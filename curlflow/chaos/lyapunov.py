@@ -182,9 +182,9 @@ def _start(problem: Problem, y0: PyTree[Array], k: int, key: PRNGKeyArray) -> St
     if problem.members is None:
         return _compiled_start(problem, y0, frames.random_frame(key, y0, k))
     members = jtu.tree_leaves(y0)[0].shape[0]
-    frames = jax.vmap(lambda key, y: frames.random_frame(key, y, k))(jax.random.split(key, members), y0)
-    y0, frames = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (y0, frames))
-    return _compiled_start(problem, y0, frames)
+    bases = jax.vmap(lambda key, y: frames.random_frame(key, y, k))(jax.random.split(key, members), y0)
+    y0, bases = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (y0, bases))
+    return _compiled_start(problem, y0, bases)
 
 
 _compiled_start = eqx.filter_jit(engine.start)

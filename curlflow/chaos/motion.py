@@ -11,8 +11,10 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from curlflow import _checks
 from curlflow._trees import flatten_states, size
-from curlflow.chaos.indicators import aligned_volumes, decorrelation, tangent_growth, zero_one_test
+from curlflow.chaos.gali import aligned_volumes
+from curlflow.chaos.growth import tangent_growth
 from curlflow.chaos.lyapunov import lyapunov_spectrum
+from curlflow.chaos.recorded import decorrelation, zero_one_test
 from curlflow.chaos.result import LyapunovSpectrum
 from curlflow.chaos.returns import closest_return
 from curlflow.orbits.integrate import integrate

@@ -212,7 +212,7 @@ def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any =
     Examples
     --------
     >>> import curlflow as cf, jax.numpy as jnp
-    >>> cf.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
+    >>> cf.fixed_points.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
     Array(3., dtype=float64)
     """
     trace = _trace(system, _checks.flow_state(system, y, t, args), _time(t), args)

@@ -140,9 +140,9 @@ def helmholtz_split(
 
     >>> import curlflow as cf
     >>> flow = cf.toy_flow(s=1.0, flip="readout")
-    >>> print(cf.helmholtz_split(flow, (-0.5, 0.5), (-0.5, 0.5)))
+    >>> print(cf.gradient.helmholtz_split(flow, (-0.5, 0.5), (-0.5, 0.5)))
     HelmholtzSplit: 16.3% gradient (16.3% harmonic), 83.7% rotational, residual ...
-    >>> cf.helmholtz_split(flow.gradient_flow(), (-2, 2), (-2, 2)).rotational_share < 1e-20
+    >>> cf.gradient.helmholtz_split(flow.gradient_flow(), (-2, 2), (-2, 2)).rotational_share < 1e-20
     True
     """
     xlim, ylim = window_limits("xlim", xlim), window_limits("ylim", ylim)

@@ -109,11 +109,13 @@ def error_spectrum(flow: StudentFlow | NormConstrained, W: PyTree[ArrayLike]) ->
 
     >>> import curlflow as cf, jax
     >>> W = cf.ensembles.uniform_weights(jax.random.key(0), N=30, M=20)
-    >>> X, y = cf.Teacher(W, activation="tanh").draw(jax.random.key(1), 100)
-    >>> flow = cf.StudentFlow(X, y, cf.Weights([-1.0] * 10 + [1.0] * 10, [1.0] * 30), activation="tanh")
-    >>> print(cf.error_spectrum(flow.gradient_flow(), W))
+    >>> X, y = cf.models.Teacher(W, activation="tanh").draw(jax.random.key(1), 100)
+    >>> flow = cf.models.StudentFlow(
+    ...     X, y, cf.Weights([-1.0] * 10 + [1.0] * 10, [1.0] * 30), activation="tanh"
+    ... )
+    >>> print(cf.manifold.error_spectrum(flow.gradient_flow(), W))
     ErrorSpectrum: 100 eigenvalues, stable, leading eigenvalue -3.93502e-05
-    >>> cf.error_spectrum(flow, W).n_growing > 0
+    >>> cf.manifold.error_spectrum(flow, W).n_growing > 0
     True
     """
     student = _student(flow)

@@ -15,7 +15,7 @@ from curlflow import _checks
 from curlflow._compile import compiled
 from curlflow.chaos.result import LyapunovSpectrum, intervals
 from curlflow.models import Gram, GramFlow
-from curlflow.orbits.solve import StepSizeController
+from curlflow.orbits.controller import adaptive_steps
 from curlflow.orbits.solvers import Tsit5
 
 
@@ -89,7 +89,7 @@ def network_spectrum(
     >>> full, student, _ = cf.ensembles.student_teacher(jax.random.key(0), N=5, M=2)
     >>> flow = cf.GramFlow.from_flow(full)
     >>> ls = cf.lyapunov_spectrum(flow, flow.reduce(student), T=200.0, Ttr=200.0)
-    >>> len(ls.exponents), len(cf.network_spectrum(ls).exponents)
+    >>> len(ls.exponents), len(cf.manifold.network_spectrum(ls).exponents)
     (6, 15)
     """
     flow = spectrum.run.problem.system
@@ -163,7 +163,7 @@ def _unit_growth(
             dt,
             None,
             point,
-            stepsize_controller=StepSizeController(rtol, atol),
+            stepsize_controller=adaptive_steps(rtol, atol),
             adjoint=diffrax.ForwardMode(),
             max_steps=1_000_000,
         )

@@ -9,7 +9,8 @@ from curlflow.models.hebbian import HebbianFlow, SymmetricWeights
 from curlflow.models.population import PopulationLoss
 from curlflow.models.signed import SignedGradientFlow
 from curlflow.models.similarity_matching import CircuitWeights, SimilarityMatching
-from curlflow.models.student_teacher import StudentFlow, Teacher
+from curlflow.models.student import StudentFlow
+from curlflow.models.teacher import Teacher
 from curlflow.models.toy import ToyFlow, toy_flow
 
 __all__ = [

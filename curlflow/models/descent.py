@@ -133,8 +133,8 @@ class MinibatchDescent(eqx.Module):
     --------
     >>> import curlflow as cf, jax, jax.numpy as jnp
     >>> X = jax.random.normal(jax.random.key(0), (20, 3))
-    >>> flow = cf.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, 1, -1], [1, 1]), activation="linear")
-    >>> descent = cf.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
+    >>> flow = cf.models.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, 1, -1], [1, 1]), activation="linear")
+    >>> descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
     >>> W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     >>> descent.step(0, W).W1.shape
     (2, 3)

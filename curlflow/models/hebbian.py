@@ -64,7 +64,7 @@ class HebbianFlow(eqx.Module):
     Two excitatory neurons and an inhibitory one:
 
     >>> import curlflow as cf, jax.numpy as jnp
-    >>> flow = cf.HebbianFlow(f=[1.0, 0.0, 0.5], d=[1, 1, -1], decay=1.0)
+    >>> flow = cf.models.HebbianFlow(f=[1.0, 0.0, 0.5], d=[1, 1, -1], decay=1.0)
     >>> flow(0.0, jnp.zeros((3, 3)))
     Array([[1.  , 0.  , 0.5 ],
            [0.  , 0.  , 0.  ],
@@ -221,10 +221,10 @@ class SymmetricWeights(eqx.Module):
 
     >>> import curlflow as cf, jax
     >>> points = jax.random.normal(jax.random.key(0), (3, 6), "float64") / 4
-    >>> excitatory = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5]))
+    >>> excitatory = cf.models.SymmetricWeights(cf.models.HebbianFlow(f=[1.0, 0.3, 0.5]))
     >>> cf.is_gradient(excitatory, points).is_gradient
     True
-    >>> mixed = cf.SymmetricWeights(cf.HebbianFlow(f=[1.0, 0.3, 0.5], d=[1, 1, -1]))
+    >>> mixed = cf.models.SymmetricWeights(cf.models.HebbianFlow(f=[1.0, 0.3, 0.5], d=[1, 1, -1]))
     >>> found = cf.is_gradient(mixed, points)
     >>> found.is_gradient, found.metric
     (False, 'indefinite')

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from curlflow.models.curl import Weights
-from curlflow.models.student_teacher import Teacher
+from curlflow.models.teacher import Teacher
 
 
 @final
@@ -51,8 +51,12 @@ class PopulationLoss(eqx.Module):
     Curl descent on the population loss of a ReLU network, one readout synapse flipped:
 
     >>> import curlflow as cf, jax
-    >>> teacher = cf.Teacher(cf.ensembles.gaussian_weights(jax.random.key(0), N=3, M=5), activation="relu")
-    >>> flow = cf.SignedGradientFlow(cf.PopulationLoss(teacher), cf.Weights([1.0] * 5, [-1.0, 1.0, 1.0, 1.0]))
+    >>> teacher = cf.models.Teacher(
+    ...     cf.ensembles.gaussian_weights(jax.random.key(0), N=3, M=5), activation="relu"
+    ... )
+    >>> flow = cf.SignedGradientFlow(
+    ...     cf.models.PopulationLoss(teacher), cf.Weights([1.0] * 5, [-1.0, 1.0, 1.0, 1.0])
+    ... )
     >>> W = cf.ensembles.gaussian_weights(jax.random.key(1), N=4, M=5)
     >>> flow(0.0, W).W2.shape
     (1, 4)

@@ -78,14 +78,15 @@ class SignedGradientFlow(eqx.Module):
             )
         leaves = zip(jtu.tree_leaves_with_path(y), jtu.tree_leaves(self.signs), strict=True)
         for (path, parameter), sign in leaves:
-            if not _broadcasts_to(sign.shape, parameter.shape):
+            if not broadcasts_to(sign.shape, parameter.shape):
                 raise ValueError(
                     f"`signs{jtu.keystr(path)}` must broadcast to its parameter's shape {parameter.shape}, "
                     f"but has shape {sign.shape}."
                 )
 
 
-def _broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of the first shape broadcasts to the second, and not beyond it."""
     try:
         return jnp.broadcast_shapes(shape, target) == target
     except ValueError:

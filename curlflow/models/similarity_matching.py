@@ -28,7 +28,7 @@ class CircuitWeights(eqx.Module):
     Examples
     --------
     >>> import curlflow as cf
-    >>> W = cf.CircuitWeights([[1.0, 0.5], [0.0, 2.0]], to_inhibitory=[[3.0, 1.0]])
+    >>> W = cf.models.CircuitWeights([[1.0, 0.5], [0.0, 2.0]], to_inhibitory=[[3.0, 1.0]])
     >>> W.disynaptic_inhibition
     Array([[9., 3.],
            [3., 1.]], dtype=float64)
@@ -92,8 +92,8 @@ class SimilarityMatching(eqx.Module):
     Examples
     --------
     >>> import curlflow as cf
-    >>> circuit = cf.SimilarityMatching(f=[1.0, 2.0], excitatory=1, inhibitory=1, order=3)
-    >>> W = cf.CircuitWeights([[1.0, 0.5]], to_inhibitory=[[0.5]])
+    >>> circuit = cf.models.SimilarityMatching(f=[1.0, 2.0], excitatory=1, inhibitory=1, order=3)
+    >>> W = cf.models.CircuitWeights([[1.0, 0.5]], to_inhibitory=[[0.5]])
     >>> velocity = circuit(0.0, W)
     >>> velocity.feedforward, velocity.to_inhibitory  # (1 − M) W Σ and W_EI Σ_rec, with M = 0.25, Σ_rec = 4
     (Array([[1.5, 3. ]], dtype=float64), Array([[2.]], dtype=float64))

@@ -1,7 +1,7 @@
 """One orbit: how it is computed, what is read off it while it runs or afterwards, and when it comes back."""
 
 from curlflow.orbits.integrate import integrate
-from curlflow.orbits.iterate import TimeMap, iterate
+from curlflow.orbits.iterate import iterate
 from curlflow.orbits.returns import return_time, settling_time
 from curlflow.orbits.series import (
     PrincipalComponents,
@@ -12,12 +12,13 @@ from curlflow.orbits.series import (
 )
 from curlflow.orbits.solvers import Dopri8, RungeKuttaChebyshev, Tsit5
 from curlflow.orbits.streams import Drift, FirstPassage, OrderParameter, Peak, PredictionError
+from curlflow.orbits.time_map import TimeMap
 from curlflow.orbits.trajectory import Trajectory
 
 __all__ = [
     "integrate",
-    "TimeMap",
     "iterate",
+    "TimeMap",
     "Trajectory",
     "Tsit5",
     "Dopri8",

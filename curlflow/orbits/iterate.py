@@ -1,9 +1,8 @@
-"""Iteration of maps: `iterate` → `Trajectory`, with observables folded over the steps; and the map of a flow over a time."""
+"""Iteration of maps: `iterate` → `Trajectory`, with observables folded over the steps."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,17 +15,14 @@ from tqdm import tqdm
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow.orbits.solve import StepSizeController
-from curlflow.orbits.solvers import Tsit5
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Ending, Outcome
 
 # As many states as integration saves by default.
 DEFAULT_SAMPLES = 256
+
 # Saved states computed between two looks at the clock.
 CHUNK = 64
-# Most steps of the solver in one step of a flow's map.
-MAX_STEPS = 1_000_000
 
 
 def iterate(
@@ -84,7 +80,9 @@ def iterate(
     --------
     >>> import curlflow as cf
     >>> descent = cf.DescentMap(cf.CurlFlow(S=[1.0], d1=[1], d2=[1]), learning_rate=0.1)
-    >>> run = cf.iterate(descent, cf.Weights(W1=[[1.0]], W2=[[0.5]]), 500, fold={"q": cf.OrderParameter()})
+    >>> run = cf.iterate(
+    ...     descent, cf.Weights(W1=[[1.0]], W2=[[0.5]]), 500, fold={"q": cf.orbits.OrderParameter()}
+    ... )
     >>> print(run.outcome)
     completed: Took 500 steps.
     >>> bool(run.loss()[-1] < 1e-12), sorted(run.folded)
@@ -126,76 +124,6 @@ def iterate(
     return Trajectory(
         np.asarray(numbers, float), ys, outcome, stats, known, args, folded=folded, last_state=run.y
     )
-
-
-@final
-class TimeMap(eqx.Module):
-    """A flow over a fixed time as a map: what `iterate` folds its observables over when the system is a flow.
-
-    Parameters
-    ----------
-    flow
-        A vector field f(t, y, args).
-    dt
-        The time of one step, positive; step n leads from n dt to (n + 1) dt.
-    rtol, atol
-        Tolerances of the integration.
-
-    Raises
-    ------
-    ValueError
-        If `flow` cannot be called or a number is out of range.
-
-    Examples
-    --------
-    >>> import curlflow as cf, jax.numpy as jnp
-    >>> decay = cf.TimeMap(lambda t, y, args: -y, dt=2.0)
-    >>> bool(abs(decay.step(0, jnp.ones(1))[0] - jnp.exp(-2.0)) < 1e-8)
-    True
-    """
-
-    flow: Any
-    dt: Float[Array, ""]
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-
-    def __init__(self, flow: Any, dt: float, *, rtol: float = 1e-8, atol: float = 1e-10):
-        _checks.require_flow(flow)
-        self.flow = flow
-        self.dt, self.rtol = (
-            jnp.asarray(_checks.positive_number(name, value), jnp.float64)
-            for name, value in (("dt", dt), ("rtol", rtol))
-        )
-        self.atol = jnp.asarray(_checks.non_negative_number("atol", atol), jnp.float64)
-
-    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
-        """The state a time dt later. A solve that fails gives NaN, which `iterate` takes for a blow-up."""
-        # Steps of a few units in the last place of the time: below that, time stands still.
-        shortest = 16 * jnp.finfo(jnp.float64).eps * self.dt * (jnp.abs(n) + 1)
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(self.flow),
-            Tsit5(),
-            n * self.dt,
-            (n + 1) * self.dt,
-            None,
-            y,
-            args,
-            stepsize_controller=StepSizeController(self.rtol, self.atol, dtmin=shortest),
-            adjoint=diffrax.ForwardMode(),
-            max_steps=MAX_STEPS,
-            throw=False,
-        )
-        failed = solution.result != diffrax.RESULTS.successful
-        return jtu.tree_map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys)
-
-    @property
-    def loss(self) -> Any:
-        """The flow's loss; absent where the flow has none."""
-        return self.flow.loss
-
-    def check_state(self, y: PyTree[Array]) -> None:
-        """Raise ValueError if the flow refuses `y`."""
-        _checks.require_state(self.flow, y)
 
 
 class _Problem(eqx.Module):

@@ -62,7 +62,7 @@ def return_time(
     --------
     >>> import curlflow as cf, jax.numpy as jnp
     >>> flow, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([1.0, 0.0])
-    >>> abs(cf.return_time(flow, w0, 20.0) - float(flow.period(w0))) < 1e-9
+    >>> abs(cf.orbits.return_time(flow, w0, 20.0) - float(flow.period(w0))) < 1e-9
     True
     """
     t_max = _checks.positive_number("t_max", t_max)
@@ -110,7 +110,7 @@ def settling_time(trajectory: Trajectory, loss: float) -> float:
     >>> import curlflow as cf, jax.numpy as jnp
     >>> flow, w0 = cf.toy_flow(s=1.0, flip="readout"), jnp.array([-1.5, 1.0])
     >>> orbit = cf.integrate(flow, w0, 20.0, dense=True, rtol=1e-10, atol=1e-12)
-    >>> abs(cf.settling_time(orbit, 0.5e-6) - float(flow.settling_time(w0, 1e-3))) < 1e-6
+    >>> abs(cf.orbits.settling_time(orbit, 0.5e-6) - float(flow.settling_time(w0, 1e-3))) < 1e-6
     True
     """
     loss = _checks.positive_number("loss", loss)

@@ -38,7 +38,7 @@ def order_parameter(ys: PyTree) -> float:
     Examples
     --------
     >>> import curlflow as cf, numpy as np
-    >>> cf.order_parameter(np.array([[1.0, -1.0], [3.0, -1.0]]))  # variances 1 and 0, means 2 and −1
+    >>> cf.orbits.order_parameter(np.array([[1.0, -1.0], [3.0, -1.0]]))  # variances 1 and 0, means 2 and −1
     0.2222222222222222
     """
     ys = _checks.state_pytree("ys", ys)
@@ -72,7 +72,7 @@ def autocorrelation(values: ArrayLike, lags: int | None = None) -> Float[np.ndar
     Examples
     --------
     >>> import curlflow as cf, numpy as np
-    >>> cf.autocorrelation(np.array([1.0, -1.0, 1.0, -1.0]), lags=2)
+    >>> cf.orbits.autocorrelation(np.array([1.0, -1.0, 1.0, -1.0]), lags=2)
     array([ 1.  , -0.75])
     """
     series = np.asarray(_checks.float64_array("values", values))
@@ -138,7 +138,7 @@ def principal_components(ys: PyTree, k: int = 2) -> PrincipalComponents:
     >>> import curlflow as cf, numpy as np
     >>> t = np.linspace(0, 2 * np.pi, 100, endpoint=False)
     >>> circle = np.stack([3 + 2 * np.cos(t), np.sin(t), 0 * t], axis=1)
-    >>> cf.principal_components(circle).explained.round(6)
+    >>> cf.orbits.principal_components(circle).explained.round(6)
     array([0.8, 0.2])
     """
     ys = _checks.state_pytree("ys", ys)
@@ -178,7 +178,7 @@ def time_to_threshold(ts: ArrayLike, values: ArrayLike, threshold: float) -> flo
     Examples
     --------
     >>> import curlflow as cf
-    >>> cf.time_to_threshold([0.0, 1.0, 2.0], [1.0, 0.1, 0.01], 0.5)
+    >>> cf.orbits.time_to_threshold([0.0, 1.0, 2.0], [1.0, 0.1, 0.01], 0.5)
     1.0
     """
     times, series = np.asarray(ts, float), np.asarray(values, float)

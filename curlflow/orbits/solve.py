@@ -14,34 +14,11 @@ from jaxtyping import Array, Float, PyTree
 
 from curlflow._compile import compiled
 from curlflow._trees import size
+from curlflow.orbits.controller import adaptive_steps
 from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.outcome import Ending, Outcome
 
 Stop = Literal["fixed point"] | Callable[[Any, PyTree[Array], Any], Any]
-
-
-class StepSizeController(diffrax.PIDController):
-    """Diffrax's controller, which also repeats a step that overflows, and makes it shorter.
-
-    Diffrax divides a step's error by the size of the new state. Where both are infinite the next step's length would be NaN,
-    and in a batch, which passes over members that are NaN already, the step would count.
-    """
-
-    def adapt_step_size(
-        self,
-        t0: Any,
-        t1: Any,
-        y0: PyTree[Array],
-        y1_candidate: PyTree[Array],
-        args: Any,
-        y_error: PyTree[Array],
-        error_order: Any,
-        controller_state: Any,
-    ) -> Any:
-        overflows = jtu.tree_map(lambda y0, y1: jnp.isfinite(y0) & ~jnp.isfinite(y1), y0, y1_candidate)
-        y1 = jtu.tree_map(jnp.where, overflows, y0, y1_candidate)
-        error = jtu.tree_map(lambda overflow, error: jnp.where(overflow, jnp.inf, error), overflows, y_error)
-        return super().adapt_step_size(t0, t1, y0, y1, args, error, error_order, controller_state)
 
 
 class Problem(eqx.Module):
@@ -99,7 +76,7 @@ def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution
             subs=[diffrax.SubSaveAt(ts=times, fn=_saver(problem)), diffrax.SubSaveAt(t1=True)],
             dense=problem.dense,
         ),
-        stepsize_controller=StepSizeController(
+        stepsize_controller=adaptive_steps(
             problem.rtol,
             problem.atol,
             pcoeff=proportional,

@@ -39,7 +39,7 @@ class PredictionError(eqx.Module):
     Examples
     --------
     >>> import curlflow as cf
-    >>> error = cf.PredictionError(X=[[1.0, 0.0], [0.0, 2.0]], targets=[1.0, 0.0])
+    >>> error = cf.orbits.PredictionError(X=[[1.0, 0.0], [0.0, 2.0]], targets=[1.0, 0.0])
     >>> float(error(0.0, cf.Weights(W1=[[1.0, 1.0]], W2=[[1.0]])))
     1.0
     """

@@ -91,7 +91,7 @@ def coordinate_plane(
     --------
     >>> import curlflow as cf
     >>> W = cf.Weights(W1=[[1.0, 2.0]], W2=[[3.0]])
-    >>> cf.coordinate_plane(W, ("W1", 0, 1), ("W2", 0, 0)).labels
+    >>> cf.plane.coordinate_plane(W, ("W1", 0, 1), ("W2", 0, 0)).labels
     ('W1[0, 1]', 'W2[0, 0]')
     """
     origin = _checks.state_pytree("origin", origin)
@@ -142,7 +142,7 @@ def eigenplane(
     >>> import curlflow as cf, jax.numpy as jnp
     >>> flow = cf.CurlFlow(S=[1.0, 2.0], d1=[1, 1], d2=[1, -1])
     >>> origin = cf.Weights(W1=jnp.zeros((2, 2)), W2=jnp.zeros((1, 2)))
-    >>> cf.eigenplane(flow, origin, modes=(0, 5)).labels[0]
+    >>> cf.plane.eigenplane(flow, origin, modes=(0, 5)).labels[0]
     'eigenvector 0 (λ = 2.24)'
     """
     found = spectrum(system, y, t=t, args=args)
@@ -194,7 +194,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     --------
     >>> import curlflow as cf, jax.numpy as jnp
     >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0)
-    >>> cf.principal_plane(orbit).labels
+    >>> cf.plane.principal_plane(orbit).labels
     ('principal component 1 (54 %)', 'principal component 2 (46 %)')
     """
     if trajectory.is_batch:

@@ -124,7 +124,7 @@ def survey(
     Examples
     --------
     >>> import curlflow as cf
-    >>> seen = cf.survey(cf.toy_flow(s=1.0, flip="readout"), (-2, 2), (-2, 2), resolution=21)
+    >>> seen = cf.plane.survey(cf.toy_flow(s=1.0, flip="readout"), (-2, 2), (-2, 2), resolution=21)
     >>> [str(point.kind) for point in seen.fixed_points], len(seen.curves)
     (['centre'], 2)
     """

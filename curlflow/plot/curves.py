@@ -12,7 +12,7 @@ from curlflow.orbits.trajectory import Trajectory
 from curlflow.plot import style
 
 
-def plot_loss(
+def loss(
     trajectories: Mapping[str, Trajectory],
     *,
     ax: Axes | None = None,
@@ -47,7 +47,7 @@ def plot_loss(
     --------
     >>> import curlflow as cf, jax.numpy as jnp
     >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([-1.5, 1.0]), 20.0)
-    >>> len(cf.plot_loss({"curl flow": orbit}, inset=(0, 2)))
+    >>> len(cf.plot.loss({"curl flow": orbit}, inset=(0, 2)))
     1
     """
     if not trajectories or any(orbit.is_batch for orbit in trajectories.values()):
@@ -62,7 +62,7 @@ def plot_loss(
         raise ValueError(f"`inset` must hold times at which the trajectories were saved, but is {inset!r}.")
     if ax is None:
         with style.paper_style(aspect=0.7):
-            return plot_loss(trajectories, ax=plt.figure().add_subplot(), inset=inset, floor=floor)
+            return loss(trajectories, ax=plt.figure().add_subplot(), inset=inset, floor=floor)
     lines = _draw_curves(ax, trajectories, floor)
     ax.set(yscale="log", xlabel="time $t$", ylabel="loss $L$")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)

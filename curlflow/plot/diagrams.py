@@ -14,7 +14,7 @@ from curlflow.plot import style
 STABLE = "#cfdbe6"
 
 
-def plot_stability_diagram(
+def stability_diagram(
     c: ArrayLike,
     alpha: ArrayLike,
     margin: ArrayLike,
@@ -51,10 +51,10 @@ def plot_stability_diagram(
     Examples
     --------
     >>> import numpy as np
-    >>> from curlflow.plot.diagrams import plot_stability_diagram
+    >>> from curlflow.plot.diagrams import stability_diagram
     >>> from curlflow.random_matrix import stability_margin
     >>> c, alpha = np.linspace(0.1, 1.0, 91), np.linspace(0.01, 1.0, 100)
-    >>> boundary = plot_stability_diagram(c, alpha, stability_margin(c, alpha[:, None], 0.0), layer="hidden")
+    >>> boundary = stability_diagram(c, alpha, stability_margin(c, alpha[:, None], 0.0), layer="hidden")
     >>> outline = boundary.get_paths()[0].vertices
     >>> round(float(np.interp(0.5, outline[:, 1], outline[:, 0])), 3)  # αh = 1/2
     0.31
@@ -65,7 +65,7 @@ def plot_stability_diagram(
     _checks.require_shape("margin", margins, (alpha.size, c.size), "(alpha.size, c.size)")
     if ax is None:
         with style.paper_style(aspect=0.8):
-            return plot_stability_diagram(c, alpha, margin, layer=layer, ax=plt.figure().add_subplot())
+            return stability_diagram(c, alpha, margin, layer=layer, ax=plt.figure().add_subplot())
     stable = np.asarray(margins)
     ax.contourf(c, alpha, stable, levels=[0.0, np.inf], colors=[STABLE])
     boundary = ax.contour(c, alpha, stable, levels=[0.0], colors=[style.BLACK], linewidths=1.2)

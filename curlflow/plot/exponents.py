@@ -12,7 +12,7 @@ from curlflow.chaos import LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
 
 
-def plot_convergence(
+def convergence(
     spectrum: LyapunovSpectrum, *, most: int = 8, ax: Axes | None = None, **style: Any
 ) -> list[Line2D]:
     """Running averages of the leading exponents over the time averaged, with a band of one standard error at the end's size.
@@ -47,7 +47,7 @@ def plot_convergence(
     return lines
 
 
-def plot_exponents(
+def exponents(
     spectrum: LyapunovSpectrum, *, zeros: Zeros | None = None, ax: Axes | None = None, **style: Any
 ) -> tuple[BarContainer, ErrorbarContainer]:
     """All exponents as bars with their standard errors; the explained zeros hollow.
@@ -81,7 +81,7 @@ def plot_exponents(
     return bars, errors
 
 
-def plot_finite_time_distribution(
+def finite_time_distribution(
     spectrum: LyapunovSpectrum, window: float, *, index: int = 0, ax: Axes | None = None, **style: Any
 ) -> BarContainer:
     """Histogram of an exponent over consecutive windows of time.

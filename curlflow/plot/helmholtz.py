@@ -15,7 +15,7 @@ from curlflow.plot import style
 
 @dataclass
 class HelmholtzPanels:
-    """The artists of a Helmholtz split, made by `plot_helmholtz`.
+    """The artists of a Helmholtz split, made by `helmholtz`.
 
     Attributes
     ----------
@@ -32,9 +32,7 @@ class HelmholtzPanels:
     levels: list[QuadContourSet | None]
 
 
-def plot_helmholtz(
-    split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None
-) -> HelmholtzPanels:
+def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None) -> HelmholtzPanels:
     """Draw a velocity field beside its two parts, over the potential of the one and the stream function of the other.
 
     Dark is high: the gradient part runs from dark to light, the rotational part along the edges of the shades.
@@ -59,13 +57,15 @@ def plot_helmholtz(
     Examples
     --------
     >>> import curlflow as cf
-    >>> split = cf.helmholtz_split(cf.toy_flow(flip="readout"), (-2.5, 2.5), (-2.5, 2.5), resolution=41)
-    >>> [ax.get_title(loc="left") for ax in cf.plot_helmholtz(split).axes]
+    >>> split = cf.gradient.helmholtz_split(
+    ...     cf.toy_flow(flip="readout"), (-2.5, 2.5), (-2.5, 2.5), resolution=41
+    ... )
+    >>> [ax.get_title(loc="left") for ax in cf.plot.helmholtz(split).axes]
     ['a  velocity', 'b  gradient, 61 % (harmonic: 59 %)', 'c  rotational, 39 %']
     """
     if axes is None:
         with style.paper_style(columns=2, aspect=0.4):
-            return plot_helmholtz(split, axes=plt.subplots(1, 3, sharey=True)[1])
+            return helmholtz(split, axes=plt.subplots(1, 3, sharey=True)[1])
     if len(axes) != 3:
         raise ValueError(f"`axes` must be three axes, but are {len(axes)}.")
     titles = (

@@ -13,14 +13,15 @@ from curlflow import _checks
 from curlflow.fixed_points import FixedPoint
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.plane.planes import Plane
-from curlflow.plane.survey import Limits, Survey, survey
+from curlflow.plane.survey import Limits, Survey
+from curlflow.plane.survey import survey as look_at
 from curlflow.plot import layers, style
 from curlflow.plot.layers import Background
 
 
 @dataclass
 class Portrait:
-    """The artists of a phase portrait, by what they show; made by `phase_portrait` and `draw_survey`.
+    """The artists of a phase portrait, by what they show; made by `phase_portrait` and `survey`.
 
     Attributes
     ----------
@@ -124,8 +125,8 @@ def phase_portrait(
     >>> len(portrait.trajectories), len(portrait.fixed_points)  # the centre, and two changes of stability
     (1, 3)
     """
-    seen = survey(system, xlim, ylim, plane=plane, resolution=resolution, t=t, args=args)
-    return draw_survey(
+    seen = look_at(system, xlim, ylim, plane=plane, resolution=resolution, t=t, args=args)
+    return survey(
         seen,
         ax=ax,
         trajectories=trajectories,
@@ -173,7 +174,7 @@ def compare_portraits(
     --------
     >>> import curlflow as cf
     >>> flow = cf.toy_flow(s=1.0, flip="readout")
-    >>> panels = cf.compare_portraits(
+    >>> panels = cf.plot.compare_portraits(
     ...     {"gradient flow": flow.gradient_flow(), "curl flow": flow}, (-2, 2), (-2, 2), resolution=51
     ... )
     >>> [str(mark.get_label()) for mark in panels["gradient flow"].fixed_points]
@@ -198,7 +199,7 @@ def compare_portraits(
     return panels
 
 
-def draw_survey(
+def survey(
     seen: Survey,
     *,
     ax: Axes | None = None,
@@ -214,7 +215,7 @@ def draw_survey(
     _checks.require_one_of("velocity", velocity, ("streamlines", "arrows", None))
     if ax is None:
         with style.paper_style(aspect=1.0):
-            portrait = draw_survey(
+            portrait = survey(
                 seen,
                 ax=plt.figure().add_subplot(),
                 trajectories=trajectories,

@@ -14,7 +14,7 @@ from curlflow.plot import style
 
 
 class SpectrumPlot(NamedTuple):
-    """What `plot_spectrum` drew.
+    """What `spectrum` drew.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class SpectrumPlot(NamedTuple):
     atoms: list[Line2D]
 
 
-def plot_spectrum(
+def spectrum(
     eigenvalues: ArrayLike,
     x: ArrayLike,
     density: ArrayLike,
@@ -68,11 +68,11 @@ def plot_spectrum(
     Examples
     --------
     >>> import jax, numpy as np
-    >>> from curlflow.plot.spectra import plot_spectrum
+    >>> from curlflow.plot.spectra import spectrum
     >>> from curlflow.random_matrix import spectral_density, spectral_edges
     >>> W1 = jax.random.normal(jax.random.key(0), (400, 100)) / 10  # entries of variance 1/M
     >>> x = np.linspace(*spectral_edges(0.25, 0.0, 0.0), 200)
-    >>> drawn = plot_spectrum(1 + np.linalg.svd(W1)[1] ** 2, x, spectral_density(x, 0.25, 0.0, 0.0))
+    >>> drawn = spectrum(1 + np.linalg.svd(W1)[1] ** 2, x, spectral_density(x, 0.25, 0.0, 0.0))
     >>> len(drawn.bars)
     60
     """
@@ -84,7 +84,7 @@ def plot_spectrum(
         raise ValueError(f"`density` must have the shape of `x`, {x.shape}, but has shape {density.shape}.")
     if ax is None:
         with style.paper_style(aspect=0.7):
-            return plot_spectrum(values, x, density, atoms=atoms, bins=bins, ax=plt.figure().add_subplot())
+            return spectrum(values, x, density, atoms=atoms, bins=bins, ax=plt.figure().add_subplot())
     positions, masses = (np.asarray(part, np.float64).ravel() for part in atoms or ([], []))
     on_atom = np.any(np.abs(values[:, None] - positions[masses > 0]) < 1e-9, axis=1)
     heights, cuts = np.histogram(values[~on_atom], bins, (np.nanmin(x), np.nanmax(x)))

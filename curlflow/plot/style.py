@@ -89,7 +89,7 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     Examples
     --------
     >>> import curlflow as cf, matplotlib.pyplot as plt
-    >>> with cf.paper_style(columns=1, aspect=1.0):
+    >>> with cf.plot.paper_style(columns=1, aspect=1.0):
     ...     fig, ax = plt.subplots()
     >>> [round(25.4 * side) for side in fig.get_size_inches()]  # millimetres
     [85, 85]

@@ -9,7 +9,7 @@ from curlflow.plot import style
 from curlflow.races import TimesComparison
 
 
-def plot_survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str = "time") -> list[Line2D]:
+def survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str = "time") -> list[Line2D]:
     """Plot the share of runs still above the threshold against time, for the two rules of a comparison.
 
     Parameters
@@ -29,15 +29,15 @@ def plot_survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: 
     Examples
     --------
     >>> import curlflow as cf, numpy as np
-    >>> result = cf.compare_times(
+    >>> result = cf.races.compare_times(
     ...     [3.0, 4.0, 5.0], [6.0, 9.0, np.inf], horizon=50.0, names=("curl", "gradient")
     ... )
-    >>> len(cf.plot_survival(result, unit="epochs"))
+    >>> len(cf.plot.survival(result, unit="epochs"))
     2
     """
     if ax is None:
         with style.paper_style(aspect=0.7):
-            return plot_survival(comparison, ax=plt.figure().add_subplot(), unit=unit)
+            return survival(comparison, ax=plt.figure().add_subplot(), unit=unit)
     lines = []
     looks = ((style.CURL_FLOW, "solid"), (style.GRADIENT_FLOW, (0, (4, 1.2))))
     for name, curve, (colour, dashes) in zip(

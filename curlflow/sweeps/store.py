@@ -60,7 +60,7 @@ def open_sweep(store: str | Path) -> xr.Dataset:
     >>> folder = tempfile.mkdtemp()
     >>> square = lambda a, seed: {"a_squared": a**2}
     >>> results = cf.sweep(square, {"a": [1.0, 3.0]}, seeds=2, store=folder, progress=False)
-    >>> again = cf.open_sweep(folder)
+    >>> again = cf.sweeps.open_sweep(folder)
     >>> again.a_squared.sel(a=3.0, seed=1).item(), again.attrs["pending"]
     (9.0, 0)
     """

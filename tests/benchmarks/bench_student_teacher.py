@@ -24,25 +24,25 @@ FLIPPED = {"curl": 1, "gradient": 0}
 def point(rule: str, seed: int = 0, samples: int = SAMPLES, activation="tanh"):
     """Flow, student and test error, as in the paper's simulations: teacher of scale 1, student of scale 2."""
     keys = jax.random.split(jax.random.key(seed), 4)
-    teacher = cf.Teacher(
+    teacher = cf.models.Teacher(
         cf.ensembles.uniform_weights(keys[0], N=N, M=M), activation=activation, activate_output=True
     )
     student = cf.ensembles.uniform_weights(keys[1], N=N, M=M, scale=2.0)
     signs = cf.Weights(np.ones(M), cf.ensembles.sign_pattern(N, count=FLIPPED[rule]))
-    flow = cf.StudentFlow(
+    flow = cf.models.StudentFlow(
         *teacher.draw(keys[2], samples),
         signs,
         activation=activation,
         activate_output=True,
         objective="matching",
     )
-    return flow, student, cf.PredictionError(*teacher.draw(keys[3], 100), network=flow)
+    return flow, student, cf.orbits.PredictionError(*teacher.draw(keys[3], 100), network=flow)
 
 
 class Learned(eqx.Module):
     """Whether the test error is below the threshold."""
 
-    error: cf.PredictionError
+    error: cf.orbits.PredictionError
 
     def __call__(self, t, y, args):
         return self.error(t, y) < THRESHOLD
@@ -77,7 +77,7 @@ def test_numpy_minibatch_loop(benchmark, rule):
 @pytest.mark.parametrize("rule", FLIPPED)
 def test_minibatch_map(benchmark, rule):
     flow, student, _ = point(rule)
-    descent = cf.MinibatchDescent(flow, learning_rate=RATE, batch=BATCH, key=jax.random.key(1))
+    descent = cf.models.MinibatchDescent(flow, learning_rate=RATE, batch=BATCH, key=jax.random.key(1))
     cf.iterate(descent, student, JAX_EPOCHS)
     run = benchmark.pedantic(lambda: cf.iterate(descent, student, JAX_EPOCHS), rounds=3)
     assert run.outcome.ok
@@ -89,7 +89,7 @@ def test_minibatch_map(benchmark, rule):
 def test_norm_constrained_flow(benchmark, rule, until, precision):
     flow, student, error = point(rule)
     flow = cf.NormConstrained(
-        cf.StudentFlow(
+        cf.models.StudentFlow(
             flow.X,
             flow.targets,
             flow.signs,

@@ -132,7 +132,7 @@ def test_time_and_arguments_reach_the_vector_field():
     np.testing.assert_allclose(cf.jacobian(field, y, **at), expected)
     np.testing.assert_allclose(cf.jacobian_operator(field, y, **at).mv(jnp.ones(2)), expected.sum(1))
     np.testing.assert_allclose(cf.spectrum(field, y, **at).eigenvalues, [12.0, -6.0])
-    assert float(cf.divergence(field, y, **at)) == pytest.approx(6.0)
+    assert float(cf.fixed_points.divergence(field, y, **at)) == pytest.approx(6.0)
     assert float(cf.curl_fraction(field, y, **at)) == 0.0
 
 
@@ -183,7 +183,7 @@ def test_solution_manifold_has_the_spectrum_of_small_matrices_and_zeros(P: int, 
     assert_same_eigenvalues(found.eigenvalues, with_zeros(across, N * (M + P)), atol=1e-10)
 
 
-def assert_is_an_eigensystem(found: cf.Spectrum, J: np.ndarray) -> None:
+def assert_is_an_eigensystem(found: cf.fixed_points.Spectrum, J: np.ndarray) -> None:
     values, vectors = found.eigenvalues, found.eigenvectors
     assert (np.diff(values.real) <= 1e-12).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1.0, rtol=1e-12)
@@ -265,13 +265,15 @@ def test_divergence_of_curl_flow(network: tuple[cf.CurlFlow, cf.Weights]):
     _, D1, D2, C, W1, W2 = arrays_of(flow, W)
     expected = -np.sum(W2**2) * np.trace(C @ D1) - len(W2) * np.trace(D2 @ W1 @ C @ W1.T)
     scale = np.sum(W2**2) * np.trace(C) + len(W2) * np.trace(W1 @ C @ W1.T)
-    np.testing.assert_allclose(cf.divergence(flow, W), expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0))
+    np.testing.assert_allclose(
+        cf.fixed_points.divergence(flow, W), expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0)
+    )
 
 
 @pytest.mark.parametrize(("system", "n", "expected"), [(lorenz, 3, -41 / 3), (lorenz96, 130, -130.0)])
 def test_divergence_of_flows_that_contract_everywhere_alike(system: Any, n: int, expected: float):
     y = jax.random.normal(jax.random.key(0), (n,), jnp.float64)
-    assert float(cf.divergence(system, y)) == pytest.approx(expected, rel=1e-13)
+    assert float(cf.fixed_points.divergence(system, y)) == pytest.approx(expected, rel=1e-13)
 
 
 @given(networks())
@@ -297,7 +299,7 @@ def test_curl_fraction_at_its_ends():
 # ---------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("question", [cf.jacobian, cf.spectrum, cf.divergence, cf.curl_fraction])
+@pytest.mark.parametrize("question", [cf.jacobian, cf.spectrum, cf.fixed_points.divergence, cf.curl_fraction])
 @pytest.mark.parametrize(
     ("system", "y", "sentence"),
     [

@@ -33,7 +33,7 @@ class Known(eqx.Module):
 @given(st.lists(st.floats(0.1, 2.0), min_size=4, max_size=4))
 def test_the_three_parts_of_a_known_field_are_told_apart(sizes: list[float]):
     a, b, c, d = sizes
-    split = cf.helmholtz_split(Known(jnp.array(sizes)), *WINDOW, resolution=21)
+    split = cf.gradient.helmholtz_split(Known(jnp.array(sizes)), *WINDOW, resolution=21)
     X, Y = np.meshgrid(split.x, split.y)
     np.testing.assert_allclose(split.stream_function, b * np.sin(X) * np.sin(2 * Y), atol=1e-9)
     np.testing.assert_allclose(
@@ -51,7 +51,7 @@ def test_the_three_parts_of_a_known_field_are_told_apart(sizes: list[float]):
 
 
 def test_the_potential_is_what_the_gradient_part_runs_down():
-    split = cf.helmholtz_split(Known(jnp.array([1.0, 0.5, 0.3, -0.2])), *WINDOW, resolution=201)
+    split = cf.gradient.helmholtz_split(Known(jnp.array([1.0, 0.5, 0.3, -0.2])), *WINDOW, resolution=201)
     along_y, along_x = np.gradient(split.potential, split.y, split.x, edge_order=2)
     np.testing.assert_allclose(-np.stack([along_x, along_y]), split.gradient, atol=2e-3)
     along_y, along_x = np.gradient(split.stream_function, split.y, split.x, edge_order=2)
@@ -59,7 +59,7 @@ def test_the_potential_is_what_the_gradient_part_runs_down():
 
 
 def test_a_gradient_flow_has_no_rotational_part():
-    split = cf.helmholtz_split(cf.toy_flow(flip=None), (-2.5, 2.0), (-1.0, 3.0))
+    split = cf.gradient.helmholtz_split(cf.toy_flow(flip=None), (-2.5, 2.0), (-1.0, 3.0))
     assert split.rotational_share < 1e-20
     assert split.gradient_share == pytest.approx(1.0, abs=1e-11)  # the rounding of the modes' eigenvalues
     loss = np.asarray(jax.vmap(jax.vmap(cf.toy_flow(flip=None).loss))(grid(split)))
@@ -67,13 +67,15 @@ def test_a_gradient_flow_has_no_rotational_part():
     np.testing.assert_allclose(difference, difference[0, 0], atol=1e-11)
 
 
-def grid(split: cf.HelmholtzSplit) -> Array:
+def grid(split: cf.gradient.HelmholtzSplit) -> Array:
     return jnp.stack(jnp.meshgrid(split.x, split.y), axis=-1)
 
 
 def test_a_rotation_has_the_torsion_function_of_the_window_as_its_stream_function():
     """∆ψ = 2 with ψ = 0 on the sides of a square: the smallest value −0.1473 a², and 16.3 % left as harmonic."""
-    split = cf.helmholtz_split(Linear(jnp.array([[0.0, -1.0], [1.0, 0.0]])), (-0.5, 0.5), (-0.5, 0.5))
+    split = cf.gradient.helmholtz_split(
+        Linear(jnp.array([[0.0, -1.0], [1.0, 0.0]])), (-0.5, 0.5), (-0.5, 0.5)
+    )
     odd = np.arange(1, 60, 2)
     m, n = np.meshgrid(odd, odd)
     series = -32 / np.pi**4 * np.sum(np.sin(m * np.pi / 2) * np.sin(n * np.pi / 2) / (m * n * (m**2 + n**2)))
@@ -86,8 +88,8 @@ def test_a_rotation_has_the_torsion_function_of_the_window_as_its_stream_functio
 @given(st.floats(0.1, 10.0), st.floats(-5.0, 5.0))
 def test_shares_do_not_depend_on_units_of_length_or_time(size: float, factor: float):
     flow = cf.toy_flow(1.0, flip="readout")
-    plain = cf.helmholtz_split(flow, (-1.0, 2.0), (-1.5, 1.5), resolution=5)
-    scaled = cf.helmholtz_split(
+    plain = cf.gradient.helmholtz_split(flow, (-1.0, 2.0), (-1.5, 1.5), resolution=5)
+    scaled = cf.gradient.helmholtz_split(
         _Rescaled(flow, jnp.asarray(size), jnp.asarray(factor if abs(factor) > 0.1 else 1.0)),
         (-size, 2 * size),
         (-1.5 * size, 1.5 * size),
@@ -98,7 +100,7 @@ def test_shares_do_not_depend_on_units_of_length_or_time(size: float, factor: fl
 
 
 class _Rescaled(eqx.Module):
-    flow: cf.ToyFlow
+    flow: cf.models.ToyFlow
     size: Array
     factor: Array
 
@@ -109,17 +111,19 @@ class _Rescaled(eqx.Module):
 def test_turning_every_arrow_exchanges_divergence_and_curl():
     """v turned by 90° has the potential's place taken by the stream function, as far as the boundary does not speak."""
     field = Known(jnp.array([1.0, 0.7, 0.4, 0.1]))
-    split = cf.helmholtz_split(field, *WINDOW)
-    turned = cf.helmholtz_split(lambda t, y, args: jnp.stack([-field(t, y)[1], field(t, y)[0]]), *WINDOW)
+    split = cf.gradient.helmholtz_split(field, *WINDOW)
+    turned = cf.gradient.helmholtz_split(
+        lambda t, y, args: jnp.stack([-field(t, y)[1], field(t, y)[0]]), *WINDOW
+    )
     assert turned.rotational_share == pytest.approx(split.gradient_share - split.harmonic_share, rel=1e-9)
     assert turned.harmonic_share == pytest.approx(split.harmonic_share, rel=1e-9)
 
 
 def test_in_a_plane_of_a_larger_flow_the_component_in_the_plane_is_split():
-    plane = cf.coordinate_plane(jnp.array([0.0, 0.0, 20.0]), 0, 1)
-    split = cf.helmholtz_split(lorenz, (-10.0, 10.0), (-20.0, 20.0), plane=plane)
+    plane = cf.plane.coordinate_plane(jnp.array([0.0, 0.0, 20.0]), 0, 1)
+    split = cf.gradient.helmholtz_split(lorenz, (-10.0, 10.0), (-20.0, 20.0), plane=plane)
     # ẋ = 10 (y − x), ẏ = 8 x − y: the curl is 8 − 10 everywhere, a fifth as fast a rotation as the strain.
-    expected = cf.helmholtz_split(
+    expected = cf.gradient.helmholtz_split(
         Linear(jnp.array([[-10.0, 10.0], [8.0, -1.0]])), (-10.0, 10.0), (-20.0, 20.0)
     )
     np.testing.assert_allclose(split.rotational, expected.rotational, atol=1e-9)
@@ -129,14 +133,14 @@ def test_in_a_plane_of_a_larger_flow_the_component_in_the_plane_is_split():
 def test_a_higher_degree_leaves_less_unexplained():
     flow = cf.toy_flow(flip="readout")
     residuals = [
-        cf.helmholtz_split(flow, (-2, 2), (-2, 2), degree=degree, resolution=3).residual
+        cf.gradient.helmholtz_split(flow, (-2, 2), (-2, 2), degree=degree, resolution=3).residual
         for degree in (4, 8, 16)
     ]
     assert residuals[0] > 10 * residuals[1] > 100 * residuals[2]
 
 
 def test_a_field_that_stands_still_has_no_shares():
-    split = cf.helmholtz_split(Linear(jnp.zeros((2, 2))), (-1, 1), (-1, 1))
+    split = cf.gradient.helmholtz_split(Linear(jnp.zeros((2, 2))), (-1, 1), (-1, 1))
     assert (split.gradient_share, split.rotational_share, split.harmonic_share, split.residual) == (
         0,
         0,
@@ -146,7 +150,7 @@ def test_a_field_that_stands_still_has_no_shares():
 
 
 def test_it_becomes_a_dataset():
-    data = cf.helmholtz_split(cf.toy_flow(), (-1, 1), (-2, 2), resolution=7).to_xarray()
+    data = cf.gradient.helmholtz_split(cf.toy_flow(), (-1, 1), (-2, 2), resolution=7).to_xarray()
     assert data.velocity.dims == ("component", "y", "x")
     assert data.sizes == {"component": 2, "y": 7, "x": 7}
     assert data.attrs["gradient_share"] + data.attrs["rotational_share"] == pytest.approx(1.0, abs=1e-8)
@@ -164,15 +168,15 @@ def test_it_becomes_a_dataset():
 )
 def test_bad_questions_are_refused_in_a_sentence(options: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        cf.helmholtz_split(**{"system": cf.toy_flow(), "xlim": (-1, 1), "ylim": (-1, 1)} | options)
+        cf.gradient.helmholtz_split(**{"system": cf.toy_flow(), "xlim": (-1, 1), "ylim": (-1, 1)} | options)
 
 
 # ------------------------------------------------------------------------------------------ its picture
 
 
 def test_the_picture_has_the_velocity_and_its_two_parts():
-    split = cf.helmholtz_split(cf.toy_flow(flip="readout"), (-2, 2), (-2, 1), resolution=31)
-    panels = cf.plot_helmholtz(split)
+    split = cf.gradient.helmholtz_split(cf.toy_flow(flip="readout"), (-2, 2), (-2, 1), resolution=31)
+    panels = cf.plot.helmholtz(split)
     titles = [ax.get_title(loc="left") for ax in panels.axes]
     assert titles[0] == "a  velocity"
     assert titles[1].startswith(f"b  gradient, {100 * split.gradient_share:.0f} % (")
@@ -185,7 +189,9 @@ def test_the_picture_has_the_velocity_and_its_two_parts():
 
 
 def test_a_part_that_vanishes_is_left_empty():
-    panels = cf.plot_helmholtz(cf.helmholtz_split(cf.toy_flow(flip=None), (-2, 2), (-2, 2), resolution=31))
+    panels = cf.plot.helmholtz(
+        cf.gradient.helmholtz_split(cf.toy_flow(flip=None), (-2, 2), (-2, 2), resolution=31)
+    )
     assert panels.streamlines[2] is None
     assert panels.levels[1] is None
     assert [text.get_text() for text in panels.axes[2].texts] == ["none"]
@@ -193,7 +199,7 @@ def test_a_part_that_vanishes_is_left_empty():
 
 def test_it_draws_on_the_axes_given():
     _, axes = plt.subplots(1, 3)
-    split = cf.helmholtz_split(cf.toy_flow(), (-1, 1), (-1, 1), resolution=11)
-    assert list(cf.plot_helmholtz(split, axes=axes).axes) == list(axes)
+    split = cf.gradient.helmholtz_split(cf.toy_flow(), (-1, 1), (-1, 1), resolution=11)
+    assert list(cf.plot.helmholtz(split, axes=axes).axes) == list(axes)
     with pytest.raises(ValueError, match="`axes` must be three axes, but are 2"):
-        cf.plot_helmholtz(split, axes=axes[:2])
+        cf.plot.helmholtz(split, axes=axes[:2])

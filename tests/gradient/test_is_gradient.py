@@ -355,7 +355,7 @@ def test_the_most_positive_metric_is_the_best_of_a_brute_force_search():
 
 
 def test_flows_without_any_constant_metric():
-    for system, n in ((lorenz, 3), (cf.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0), None)):
+    for system, n in ((lorenz, 3), (cf.models.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0), None)):
         ys = points(n, 6) if n else jax.random.normal(jax.random.key(3), (8, 2, 2), jnp.float64) / 5
         found = cf.is_gradient(system, ys).constant_metric
         assert found is not None
@@ -366,7 +366,7 @@ def test_flows_without_any_constant_metric():
 
 def test_no_metric_of_a_condition_number_comes_nearer_than_the_residual_says():
     system, ys = (
-        cf.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0),
+        cf.models.HebbianFlow([0.5, 1.0], [1, -1], decay=1.0),
         jax.random.normal(jax.random.key(3), (8, 2, 2), jnp.float64) / 5,
     )
     found = cf.is_gradient(system, ys).constant_metric

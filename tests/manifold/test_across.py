@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import curlflow as cf
-from curlflow.manifold.across import origin_spectrum, sample_stability, transverse_spectrum
+from curlflow.manifold import origin_spectrum, sample_stability, transverse_spectrum
 from curlflow.random_matrix import finite_size_margin, instability_probability, is_stable, stability_margin
 
 # (N, M, P, rank of C, distribution); rank None is C = I.

@@ -19,8 +19,8 @@ def network(activation="tanh", sizes=(4, 6, 2), seed=0, per_synapse=False, **opt
     W = tuple(jnp.asarray(rng.normal(size=shape) / shape[1] ** 0.5) for shape in shapes)
     signs = tuple(rng.choice([-1.0, 1.0], shape if per_synapse else shape[1]) for shape in shapes)
     activate_output = options.get("activate_output", False)
-    teacher = cf.Teacher(W, activation=activation, activate_output=activate_output)
-    return cf.StudentFlow(
+    teacher = cf.models.Teacher(W, activation=activation, activate_output=activate_output)
+    return cf.models.StudentFlow(
         *teacher.draw(jax.random.key(seed), SAMPLES), signs, activation=activation, **options
     ), W
 
@@ -49,7 +49,7 @@ def nonzero(eigenvalues):
 def test_nonzero_eigenvalues_are_those_of_the_jacobian(options, constrained):
     student, W = network(**options)
     flow = cf.NormConstrained(student) if constrained else student
-    spectrum = cf.error_spectrum(flow, W)
+    spectrum = cf.manifold.error_spectrum(flow, W)
     full = np.linalg.eigvals(np.asarray(cf.jacobian(flow, W)))
     np.testing.assert_allclose(nonzero(spectrum.eigenvalues), nonzero(full), atol=1e-8)
     assert len(spectrum.eigenvalues) == student.targets.size
@@ -58,9 +58,9 @@ def test_nonzero_eigenvalues_are_those_of_the_jacobian(options, constrained):
 
 def test_linear_networks_have_the_transverse_spectrum():
     flow, W = network("linear", sizes=(4, 6, 1))
-    across = cf.transverse_spectrum(flow.curl_flow(), cf.Weights(*W)).eigenvalues.ravel()
+    across = cf.manifold.transverse_spectrum(flow.curl_flow(), cf.Weights(*W)).eigenvalues.ravel()
     np.testing.assert_allclose(
-        np.sort(nonzero(cf.error_spectrum(flow, W).eigenvalues).real), np.sort(across), rtol=1e-9
+        np.sort(nonzero(cf.manifold.error_spectrum(flow, W).eigenvalues).real), np.sort(across), rtol=1e-9
     )
 
 
@@ -68,7 +68,7 @@ def test_linear_networks_have_the_transverse_spectrum():
 @pytest.mark.parametrize("seed", range(3))
 def test_without_constraint_and_feedback_errors_do_not_oscillate(seed, objective):
     flow, W = network(seed=seed, per_synapse=True, activate_output=True, objective=objective)
-    spectrum = cf.error_spectrum(flow, W)
+    spectrum = cf.manifold.error_spectrum(flow, W)
     np.testing.assert_allclose(spectrum.eigenvalues.imag, 0, atol=spectrum.tolerance)
 
 
@@ -77,15 +77,17 @@ def test_the_objective_does_not_change_how_many_errors_grow(seed):
     counts = set()
     for objective in ("squared error", "matching"):
         flow, W = network(seed=seed, sizes=(4, 9, 1), activate_output=True, objective=objective)
-        counts.add(cf.error_spectrum(flow, W).n_growing)
+        counts.add(cf.manifold.error_spectrum(flow, W).n_growing)
     assert len(counts) == 1
 
 
 def test_gradient_flow_contracts_and_gradient_ascent_expands():
     flow, W = network(sizes=(4, 9, 2))
-    descent = cf.error_spectrum(flow.gradient_flow(), W)
-    ascent = cf.error_spectrum(
-        cf.StudentFlow(flow.X, flow.targets, tuple(-jnp.ones_like(s) for s in flow.signs), activation="tanh"),
+    descent = cf.manifold.error_spectrum(flow.gradient_flow(), W)
+    ascent = cf.manifold.error_spectrum(
+        cf.models.StudentFlow(
+            flow.X, flow.targets, tuple(-jnp.ones_like(s) for s in flow.signs), activation="tanh"
+        ),
         W,
     )
     assert descent.stable
@@ -97,7 +99,7 @@ def test_gradient_flow_contracts_and_gradient_ascent_expands():
 
 def test_errors_that_no_weights_can_make_are_neither_stable_nor_unstable():
     flow, W = network("linear", sizes=(4, 6, 1))  # 11 samples of four inputs
-    spectrum = cf.error_spectrum(flow.gradient_flow(), W)
+    spectrum = cf.manifold.error_spectrum(flow.gradient_flow(), W)
     assert spectrum.n_growing == 0
     assert not spectrum.stable
     assert np.sum(np.abs(spectrum.eigenvalues) < spectrum.tolerance) == 7
@@ -106,14 +108,14 @@ def test_errors_that_no_weights_can_make_are_neither_stable_nor_unstable():
 def test_single_precision_sums_are_reflected_in_the_tolerance():
     double, W = network()
     single, _ = network(precision="float32")
-    expected, answer = cf.error_spectrum(double, W), cf.error_spectrum(single, W)
+    expected, answer = cf.manifold.error_spectrum(double, W), cf.manifold.error_spectrum(single, W)
     assert answer.tolerance > 1e5 * expected.tolerance
     np.testing.assert_allclose(answer.eigenvalues.real, expected.eigenvalues.real, atol=answer.tolerance)
 
 
 def test_the_result_says_what_it_is():
     flow, W = network(sizes=(4, 9, 2))
-    spectrum = cf.error_spectrum(flow.gradient_flow(), W)
+    spectrum = cf.manifold.error_spectrum(flow.gradient_flow(), W)
     assert (
         str(spectrum) == f"ErrorSpectrum: 22 eigenvalues, stable, leading eigenvalue {spectrum.leading:.6g}"
     )
@@ -127,10 +129,10 @@ def test_bad_input():
     with pytest.raises(
         ValueError, match="must be a StudentFlow, or NormConstrained around one, but is CurlFlow"
     ):
-        cf.error_spectrum(cf.CurlFlow([1.0], [1], [1]), W)
+        cf.manifold.error_spectrum(cf.CurlFlow([1.0], [1], [1]), W)
     with pytest.raises(ValueError, match="but is NormConstrained around ToyFlow"):
-        cf.error_spectrum(cf.NormConstrained(cf.toy_flow()), W)
+        cf.manifold.error_spectrum(cf.NormConstrained(cf.toy_flow()), W)
     with pytest.raises(ValueError, match="must solve the task, but leaves errors of"):
-        cf.error_spectrum(flow, tuple(2 * layer for layer in W))
+        cf.manifold.error_spectrum(flow, tuple(2 * layer for layer in W))
     with pytest.raises(ValueError, match="must be a pytree like the signs"):
-        cf.error_spectrum(flow, cf.Weights(*W))
+        cf.manifold.error_spectrum(flow, cf.Weights(*W))

@@ -20,11 +20,11 @@ def setting(
 
 def both(
     full: cf.NormConstrained, W: cf.Weights
-) -> tuple[np.ndarray, cf.LyapunovSpectrum, cf.NetworkSpectrum]:
+) -> tuple[np.ndarray, cf.LyapunovSpectrum, cf.manifold.NetworkSpectrum]:
     flow = cf.GramFlow.from_flow(full)
     reduced = cf.lyapunov_spectrum(flow, flow.reduce(W), T=T, Ttr=T / 2)
     computed = cf.lyapunov_spectrum(full, W, T=T, Ttr=T / 2).exponents
-    return computed, reduced, cf.network_spectrum(reduced)
+    return computed, reduced, cf.manifold.network_spectrum(reduced)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_with_full_rank_there_are_only_more_zeros(seed: int):
     assert predicted.mismatch == 0
     np.testing.assert_allclose(predicted.exponents, computed, atol=4e-3)
     assert sorted(predicted.exponents) == sorted([*reduced.exponents, *np.zeros(6)])
-    wider = cf.network_spectrum(reduced, widths=[100])
+    wider = cf.manifold.network_spectrum(reduced, widths=[100])
     assert len(wider.exponents) == 300
     np.testing.assert_array_equal(wider.exponents[-2:], predicted.exponents[-2:])
 
@@ -73,18 +73,18 @@ def test_with_fewer_units_than_the_gram_matrix_has_rows_its_other_directions_are
 def test_unit_exponents_of_a_constant_matrix_are_the_real_parts_of_its_eigenvalues():
     # At E = S, W2 W1 = 0 with both layers zero nothing moves, and B is constant: its eigenvalues are ±|S| and zeros.
     flow = cf.GramFlow([3.0, 4.0, 0.0], [1, 1, 1], [1.0])
-    rest = cf.Gram(np.zeros((1, 6)), np.zeros((1, 1, 3)), np.zeros((1, 1)))
-    units = cf.unit_exponents(flow, rest, T=30.0)
+    rest = cf.models.Gram(np.zeros((1, 6)), np.zeros((1, 1, 3)), np.zeros((1, 1)))
+    units = cf.manifold.unit_exponents(flow, rest, T=30.0)
     np.testing.assert_allclose(units, [[5.0, 0.0, 0.0, -5.0]], atol=1e-6)
 
 
 def test_wrong_arguments_are_refused():
     flow = cf.GramFlow([3.0], [1], [1.0])
-    y = cf.Gram(np.ones((1, 1)), np.full((1, 1, 1), 0.5), np.full((1, 1), 0.25))
+    y = cf.models.Gram(np.ones((1, 1)), np.full((1, 1, 1), 0.5), np.full((1, 1), 0.25))
     spectrum = cf.lyapunov_spectrum(flow, y, T=5.0)
     with pytest.raises(ValueError, match="must give each of the 1 groups at least one hidden unit"):
-        cf.network_spectrum(spectrum, widths=[4, 4])
+        cf.manifold.network_spectrum(spectrum, widths=[4, 4])
     with pytest.raises(ValueError, match="`spectrum` must be that of a GramFlow"):
-        cf.network_spectrum(cf.lyapunov_spectrum(cf.toy_flow(), np.array([1.0, 0.5]), T=5.0))
+        cf.manifold.network_spectrum(cf.lyapunov_spectrum(cf.toy_flow(), np.array([1.0, 0.5]), T=5.0))
     with pytest.raises(ValueError, match="must have all 3 exponents"):
-        cf.network_spectrum(cf.lyapunov_spectrum(flow, y, k=2, T=5.0))
+        cf.manifold.network_spectrum(cf.lyapunov_spectrum(flow, y, k=2, T=5.0))

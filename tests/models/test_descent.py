@@ -14,17 +14,19 @@ X = jax.random.normal(jax.random.key(0), (SAMPLES, M))
 S = jax.random.normal(jax.random.key(1), (P, M))
 W0 = cf.ensembles.gaussian_weights(jax.random.key(2), N=N, M=M, P=P)
 FLOW = cf.CurlFlow(S, D1, D2, X.T @ X / SAMPLES)
-LINEAR = cf.StudentFlow(X, X @ S.T, cf.Weights(D1, D2), activation="linear")
+LINEAR = cf.models.StudentFlow(X, X @ S.T, cf.Weights(D1, D2), activation="linear")
 
 
 def minibatch(
     rate: float, key: jax.Array, renormalise: bool = True, batch: int = BATCH
-) -> cf.MinibatchDescent:
-    return cf.MinibatchDescent(LINEAR, learning_rate=rate, batch=batch, key=key, renormalise=renormalise)
+) -> cf.models.MinibatchDescent:
+    return cf.models.MinibatchDescent(
+        LINEAR, learning_rate=rate, batch=batch, key=key, renormalise=renormalise
+    )
 
 
 @jax.jit
-def after(descent: cf.DescentMap | cf.MinibatchDescent, y: cf.Weights, steps: jax.Array) -> cf.Weights:
+def after(descent: cf.DescentMap | cf.models.MinibatchDescent, y: cf.Weights, steps: jax.Array) -> cf.Weights:
     return jax.lax.fori_loop(0, steps, lambda n, y: descent.step(n, y), y)
 
 
@@ -164,9 +166,9 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(
         ValueError, match="`flow` must be a flow over a data set, such as StudentFlow, but is"
     ):
-        cf.MinibatchDescent(FLOW, learning_rate=0.1, batch=5, key=key)
+        cf.models.MinibatchDescent(FLOW, learning_rate=0.1, batch=5, key=key)
     with pytest.raises(ValueError, match="`teacher` must have a method draw"):
-        cf.MinibatchDescent(LINEAR, learning_rate=0.1, batch=5, key=key, teacher=W0)
+        cf.models.MinibatchDescent(LINEAR, learning_rate=0.1, batch=5, key=key, teacher=W0)
     with pytest.raises(ValueError, match="`key` must be one JAX random key"):
         minibatch(0.1, 3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="weights of layer 1 must have shape"):

@@ -28,19 +28,21 @@ def weights(seed: int, scale: float = 1.0) -> cf.Weights:
     return jtu.tree_map(lambda layer: scale * layer, W)
 
 
-def assert_same(actual: cf.Gram, expected: cf.Gram, tolerance: float) -> None:
+def assert_same(actual: cf.models.Gram, expected: cf.models.Gram, tolerance: float) -> None:
     for a, b in zip(jtu.tree_leaves(actual), jtu.tree_leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
 @jax.jit
-def step_both(full: cf.CurlFlow | cf.NormConstrained, flow: cf.GramFlow, W: cf.Weights) -> list[cf.Gram]:
+def step_both(
+    full: cf.CurlFlow | cf.NormConstrained, flow: cf.GramFlow, W: cf.Weights
+) -> list[cf.models.Gram]:
     """The reduction of what the network does and what the reduction does: a velocity, its product form, a step of descent."""
     velocity = full(0.0, W)
     stepped = jtu.tree_map(lambda layer, rate: layer + 0.3 * rate, W, velocity)
     y, expected = jax.jvp(flow.reduce, (W,), (velocity,))
     product = y.matrices @ flow.unit_generators(y)
-    as_product = cf.Gram.from_matrices(product + jnp.swapaxes(product, 1, 2), P)
+    as_product = cf.models.Gram.from_matrices(product + jnp.swapaxes(product, 1, 2), P)
     return [expected, flow(0.0, y), as_product, flow.reduce(stepped), flow.descend(y, 0.3)]
 
 
@@ -61,7 +63,7 @@ def test_velocity_and_descent_are_those_of_the_network(signs: str, constrained: 
 def test_rotations_within_a_group_change_nothing_and_across_groups_do(seed: int):
     flow, W = cf.GramFlow.from_flow(full_flow("±", False)), weights(seed)
 
-    def turned(i: int, j: int) -> cf.Gram:
+    def turned(i: int, j: int) -> cf.models.Gram:
         R = np.eye(N)
         R[[i, i, j, j], [i, j, i, j]] = [0.6, 0.8, -0.8, 0.6]
         return flow.reduce(cf.Weights(R @ W.W1, W.W2 @ R.T))
@@ -146,7 +148,7 @@ def test_matrices_and_their_blocks():
     np.testing.assert_allclose(y.input_gram, W.W1.T @ W.W1, atol=1e-13)
     np.testing.assert_allclose(y.output_gram, W.W2 @ W.W2.T, atol=1e-13)
     np.testing.assert_allclose(flow.norms(y), [np.sum(W.W1**2), np.sum(W.W2**2)], rtol=1e-13)
-    assert_same(cf.Gram.from_matrices(y.matrices, P), y, 0.0)
+    assert_same(cf.models.Gram.from_matrices(y.matrices, P), y, 0.0)
 
 
 def test_the_free_flow_conserves_the_powers_of_what_the_network_conserves():
@@ -245,9 +247,9 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="must be a Gram, but is Weights"):
         flow(0.0, weights(0))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"`cross` must have shape \(groups, P, M\)"):
-        flow.check_state(cf.Gram(np.zeros((1, 6)), np.zeros((1, M, P)), np.zeros((1, 3))))
+        flow.check_state(cf.models.Gram(np.zeros((1, 6)), np.zeros((1, M, P)), np.zeros((1, 3))))
     with pytest.raises(ValueError, match="must have a nonzero norm"):
-        constrained.check_state(cf.Gram(np.zeros((1, 6)), np.zeros((1, P, M)), np.ones((1, 3))))
+        constrained.check_state(cf.models.Gram(np.zeros((1, 6)), np.zeros((1, P, M)), np.ones((1, 3))))
     with pytest.raises(ValueError, match="must hold only"):
         cf.GramFlow(np.ones((P, M)), D1, [0.5])
     with pytest.raises(ValueError, match="`signs` must list"):

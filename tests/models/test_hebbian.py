@@ -41,11 +41,11 @@ def symmetric(seed: int) -> Array:
 
 def test_first_order_is_eq_2_and_eq_24():
     WD = W0 * D
-    flow = cf.HebbianFlow(F_IN, D, decay=0.7, order=1)
+    flow = cf.models.HebbianFlow(F_IN, D, decay=0.7, order=1)
     np.testing.assert_allclose(
         flow(0.0, W0), SIGMA + WD @ SIGMA + SIGMA @ np.diag(D) @ W0.T - 0.7 * W0, rtol=0, atol=1e-14
     )
-    mixed = cf.HebbianFlow(F_IN, M=MASK, order=1)
+    mixed = cf.models.HebbianFlow(F_IN, M=MASK, order=1)
     np.testing.assert_allclose(mixed(0.0, W0), (SIGMA + SIGMA @ W0.T + W0 @ SIGMA) * MASK, rtol=0, atol=1e-14)
 
 
@@ -56,11 +56,13 @@ def test_third_order_is_eqs_42_and_43():
     WD, DWt = W @ Dm, Dm @ W.T
     first = S + W @ S + S @ W.T + WD @ WD @ S + W @ S @ W.T + S @ DWt @ DWt
     second = WD @ WD @ WD @ S + WD @ WD @ S @ W.T + W @ S @ DWt @ DWt + S @ DWt @ DWt @ DWt
-    np.testing.assert_allclose(cf.HebbianFlow(f, D, order=3)(0.0, W0), first + second, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        cf.models.HebbianFlow(f, D, order=3)(0.0, W0), first + second, rtol=0, atol=1e-13
+    )
 
 
 def test_the_exact_rule_is_the_outer_product_of_activities_at_rest():
-    flow = cf.HebbianFlow(F_IN, D, MASK, decay=0.3)
+    flow = cf.models.HebbianFlow(F_IN, D, MASK, decay=0.3)
     y = flow.steady_activity(W0)
     np.testing.assert_allclose(y, W0 @ np.diag(D) @ y + F_IN, rtol=0, atol=1e-13)
     np.testing.assert_allclose(flow.neural_velocity(y, W0), 0, atol=1e-13)
@@ -71,14 +73,14 @@ def test_the_exact_rule_is_the_outer_product_of_activities_at_rest():
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 def test_the_expansion_is_right_up_to_its_order(order: int):
     """Its distance from the exact rule falls as the size of W to the power order + 1."""
-    exact, expanded = cf.HebbianFlow(F_IN, D, MASK), cf.HebbianFlow(F_IN, D, MASK, order=order)
+    exact, expanded = cf.models.HebbianFlow(F_IN, D, MASK), cf.models.HebbianFlow(F_IN, D, MASK, order=order)
     sizes = np.array([1e-1, 1e-2])
     errors = [float(jnp.abs(exact(0.0, size * W0) - expanded(0.0, size * W0)).max()) for size in sizes]
     assert np.log10(errors[0] / errors[1]) == pytest.approx(order + 1, abs=0.1)
 
 
 def test_neurons_run_away_where_an_eigenvalue_of_WD_passes_one():
-    flow = cf.HebbianFlow([1.0, 1.0], [1, -1])
+    flow = cf.models.HebbianFlow([1.0, 1.0], [1, -1])
     assert float(flow.neural_growth_rate(jnp.diag(jnp.array([1.5, 9.0])))) == pytest.approx(0.5)
     assert float(flow.neural_growth_rate(jnp.diag(jnp.array([0.5, 9.0])))) == pytest.approx(-0.5)
 
@@ -87,8 +89,8 @@ def test_neurons_run_away_where_an_eigenvalue_of_WD_passes_one():
 def test_neurons_have_no_order(seed: int, order: list[int], expansion: int | None):
     """Renaming the neurons renames the velocity's rows and columns."""
     W, p = normal(seed, N, N) / 5, np.array(order)
-    flow = cf.HebbianFlow(F_IN, D, MASK, decay=0.2, order=expansion)
-    renamed = cf.HebbianFlow(F_IN[p], D[p], MASK[np.ix_(p, p)], decay=0.2, order=expansion)
+    flow = cf.models.HebbianFlow(F_IN, D, MASK, decay=0.2, order=expansion)
+    renamed = cf.models.HebbianFlow(F_IN[p], D[p], MASK[np.ix_(p, p)], decay=0.2, order=expansion)
     np.testing.assert_allclose(renamed(0.0, W[np.ix_(p, p)]), flow(0.0, W)[np.ix_(p, p)], rtol=0, atol=1e-9)
 
 
@@ -96,21 +98,21 @@ def test_neurons_have_no_order(seed: int, order: list[int], expansion: int | Non
 
 
 def test_coordinates_of_symmetric_weights_keep_the_inner_product():
-    flow = cf.SymmetricWeights(cf.HebbianFlow(F_IN, D))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(F_IN, D))
     A, B = symmetric(2), symmetric(3)
     np.testing.assert_allclose(flow.lift(flow.reduce(A)), A, rtol=0, atol=1e-15)
     assert float(flow.reduce(A) @ flow.reduce(B)) == pytest.approx(float(jnp.vdot(A, B)), rel=1e-13)
 
 
 def test_the_antisymmetric_part_only_decays():
-    flow = cf.HebbianFlow(0.3 * F_IN, D, SYMMETRIC_MASK, decay=1.0)
+    flow = cf.models.HebbianFlow(0.3 * F_IN, D, SYMMETRIC_MASK, decay=1.0)
     end = cf.integrate(flow, W0, 2.0, rtol=1e-11, atol=1e-13).final
     np.testing.assert_allclose(end - end.T, np.exp(-2.0) * (W0 - W0.T), rtol=0, atol=1e-9)
 
 
 def test_among_symmetric_weights_the_flow_is_the_full_one():
-    full = cf.HebbianFlow(0.3 * F_IN, D, decay=1.0)
-    flow = cf.SymmetricWeights(full)
+    full = cf.models.HebbianFlow(0.3 * F_IN, D, decay=1.0)
+    flow = cf.models.SymmetricWeights(full)
     x = flow.reduce(symmetric(4))
     end = cf.integrate(flow, x, 2.0, rtol=1e-11, atol=1e-13).final
     expected = cf.integrate(full, symmetric(4), 2.0, rtol=1e-11, atol=1e-13).final
@@ -128,7 +130,7 @@ def test_on_symmetric_weights_every_rule_is_curl_descent(
     """Excitatory or inhibitory, Hebbian or anti-Hebbian: Ẇ = −signs ⊙ ∇L with the signs d_i d_j M_ij."""
     M = np.triu(np.reshape(mask, (N, N)), 1)
     M = M + M.T + np.diag(mask[:N])
-    flow = cf.SymmetricWeights(cf.HebbianFlow(F_IN, d, M, decay=0.4, order=order))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(F_IN, d, M, decay=0.4, order=order))
     x = flow.reduce(symmetric(5))
     np.testing.assert_array_equal(flow.signs, flow.reduce(np.outer(d, d) * M) / flow.reduce(np.ones((N, N))))
     np.testing.assert_allclose(flow(0.0, x), -flow.signs * jax.grad(flow.loss)(x), rtol=0, atol=1e-11)
@@ -136,7 +138,7 @@ def test_on_symmetric_weights_every_rule_is_curl_descent(
 
 def test_eq_32_has_half_of_the_objective():
     """−½ ∇ of −tr(Σ W + W Σ W), as printed, is half of Ẇ at every symmetric W; it counts each entry's mirror image too."""
-    flow = cf.SymmetricWeights(cf.HebbianFlow(F_IN, order=1))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(F_IN, order=1))
     x = flow.reduce(symmetric(5))
 
     def printed(x: Array) -> Array:
@@ -150,7 +152,7 @@ def test_eq_32_has_half_of_the_objective():
 def test_silent_inhibitory_neurons_leave_an_objective_of_the_first_order():
     """With D Σ = Σ D the first-order rule is the plain gradient of tr(Σ W + W D Σ W), beside its curl descent."""
     f = jnp.asarray(F_IN).at[D < 0].set(0.0)
-    flow = cf.SymmetricWeights(cf.HebbianFlow(f, D, order=1))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(f, D, order=1))
     Sigma, x = flow.flow.input_covariance(), flow.reduce(symmetric(6))
 
     def objective(x: Array) -> Array:
@@ -163,14 +165,16 @@ def test_silent_inhibitory_neurons_leave_an_objective_of_the_first_order():
 # ------------------------------------------------------------------------------- similarity matching
 
 X = normal(7, 3, 6)
-TIED = cf.CircuitWeights(normal(8, 4, 3) / 2, normal(9, 2, 4) / 2)
-UNTIED = cf.CircuitWeights(normal(8, 4, 3) / 2, normal(9, 2, 4) / 2, normal(10, 4, 2) / 2)
+TIED = cf.models.CircuitWeights(normal(8, 4, 3) / 2, normal(9, 2, 4) / 2)
+UNTIED = cf.models.CircuitWeights(normal(8, 4, 3) / 2, normal(9, 2, 4) / 2, normal(10, 4, 2) / 2)
 # Inhibition that nearly mirrors excitation, so that the neurons are far from running away.
-NEARLY_TIED = cf.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition + normal(10, 4, 2) / 10)
+NEARLY_TIED = cf.models.CircuitWeights(
+    TIED.feedforward, TIED.to_inhibitory, TIED.inhibition + normal(10, 4, 2) / 10
+)
 
 
-def circuit(order: int | None = None, decay: float = 0.0) -> cf.SimilarityMatching:
-    return cf.SimilarityMatching(X, excitatory=4, inhibitory=2, decay=decay, order=order)
+def circuit(order: int | None = None, decay: float = 0.0) -> cf.models.SimilarityMatching:
+    return cf.models.SimilarityMatching(X, excitatory=4, inhibitory=2, decay=decay, order=order)
 
 
 def test_the_circuit_at_rest_is_solved_in_blocks():
@@ -206,7 +210,7 @@ def test_the_circuit_is_a_network_of_excitatory_and_inhibitory_neurons(order: in
     small, W = circuit(order, decay=0.2), UNTIED
     d = np.array([1.0] * 7 + [-1.0] * 2)
     f = jnp.concatenate([X, jnp.zeros((6, 6))])
-    whole = np.asarray(cf.HebbianFlow(f, d, decay=0.2, order=order)(0.0, small.matrix(W)))
+    whole = np.asarray(cf.models.HebbianFlow(f, d, decay=0.2, order=order)(0.0, small.matrix(W)))
     velocity = small(0.0, W)
     np.testing.assert_allclose(velocity.feedforward, whole[3:7, :3], atol=1e-14)
     np.testing.assert_allclose(velocity.to_inhibitory, whole[7:, 3:7], atol=1e-14)
@@ -226,7 +230,7 @@ def test_one_layer_of_the_circuit_descends_and_the_other_climbs(order: int | Non
 def test_eq_45_term_by_term():
     """With each of the three layers counted, −∇ of ½ tr((M − I) Σ_rec) is Ẇ in the first, and −½ Ẇ in the other two."""
     flow = circuit(order=3)
-    W = cf.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)
+    W = cf.models.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)
     velocity, slope = flow(0.0, W), jax.grad(flow.objective)(W)
     assert velocity.from_inhibitory is not None
     assert slope.from_inhibitory is not None
@@ -250,7 +254,7 @@ def test_the_two_inhibitory_layers_approach_each_other_only_by_decay(decay: floa
 @pytest.mark.slow
 def test_tied_weights_move_as_untied_ones_do_where_they_agree():
     flow = circuit(decay=0.5)
-    both = cf.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)
+    both = cf.models.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)
     end, expected = (cf.integrate(flow, W, 2.0, rtol=1e-11, atol=1e-13).final for W in (TIED, both))
     for leaf, other in zip(jtu.tree_leaves(end), jtu.tree_leaves(expected), strict=False):
         np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-9)
@@ -264,7 +268,7 @@ def distances(flow: Any, W: Any, T: float, epsilons: tuple[float, ...]) -> np.nd
     slow = jtu.tree_leaves(cf.integrate(flow, W, T, rtol=1e-11, atol=1e-13).final)
     found = []
     for epsilon in epsilons:
-        network = cf.FastNeurons(flow, epsilon)
+        network = cf.models.FastNeurons(flow, epsilon)
         end = cf.integrate(network, network.at_rest(W), T, rtol=1e-10, atol=1e-12).final
         pairs = zip(jtu.tree_leaves(end.W), slow, strict=True)
         found.append(max(float(np.abs(a - b).max()) for a, b in pairs))
@@ -275,10 +279,13 @@ def distances(flow: Any, W: Any, T: float, epsilons: tuple[float, ...]) -> np.nd
     ("flow", "W"),
     [
         pytest.param(
-            cf.HebbianFlow(0.4 * F_IN, D, decay=1.0), W0, id="excitatory-inhibitory", marks=pytest.mark.slow
+            cf.models.HebbianFlow(0.4 * F_IN, D, decay=1.0),
+            W0,
+            id="excitatory-inhibitory",
+            marks=pytest.mark.slow,
         ),
-        pytest.param(cf.HebbianFlow(0.4 * F_IN, M=MASK, decay=1.0), W0, id="mixed"),
-        pytest.param(cf.SimilarityMatching(0.4 * X, 4, 2, decay=1.0), NEARLY_TIED, id="circuit"),
+        pytest.param(cf.models.HebbianFlow(0.4 * F_IN, M=MASK, decay=1.0), W0, id="mixed"),
+        pytest.param(cf.models.SimilarityMatching(0.4 * X, 4, 2, decay=1.0), NEARLY_TIED, id="circuit"),
     ],
 )
 def test_weights_with_fast_neurons_follow_the_flow_to_first_order_in_the_time_scales(flow: Any, W: Any):
@@ -289,9 +296,9 @@ def test_weights_with_fast_neurons_follow_the_flow_to_first_order_in_the_time_sc
 
 def test_fast_neurons_settle_from_anywhere():
     """One time unit is a hundred time constants of the neurons: where they start matters only by what W learned meanwhile."""
-    flow = cf.HebbianFlow(0.4 * F_IN, D, decay=1.0)
-    network = cf.FastNeurons(flow, 0.01)
-    end = cf.integrate(network, cf.NetworkState(jnp.zeros((N, K)), W0), 1.0).final
+    flow = cf.models.HebbianFlow(0.4 * F_IN, D, decay=1.0)
+    network = cf.models.FastNeurons(flow, 0.01)
+    end = cf.integrate(network, cf.models.NetworkState(jnp.zeros((N, K)), W0), 1.0).final
     np.testing.assert_allclose(end.y, flow.steady_activity(end.W), atol=0.02)
 
 
@@ -301,37 +308,40 @@ def test_fast_neurons_settle_from_anywhere():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: cf.HebbianFlow(jnp.zeros((2, 2, 2))), r"`f` must have shape \(N, K\)"),
-        (lambda: cf.HebbianFlow([1.0, 2.0], [1.0]), r"`d` must have shape \(N,\) = \(2,\)"),
-        (lambda: cf.HebbianFlow([1.0, 2.0], [1.0, 0.0]), "`d` must hold only \\+1 and −1"),
-        (lambda: cf.HebbianFlow([1.0, 2.0], M=[1.0, 1.0]), r"`M` must have shape \(N, N\)"),
-        (lambda: cf.HebbianFlow([1.0], M=[[0.0]]), "`M` must hold only \\+1 and −1"),
-        (lambda: cf.HebbianFlow([1.0], decay=-1.0), "`decay` must not be negative"),
-        (lambda: cf.HebbianFlow([1.0], order=-1), "`order` must be a whole number"),
-        (lambda: cf.HebbianFlow([1.0], order=1.0), "`order` must be a whole number"),
+        (lambda: cf.models.HebbianFlow(jnp.zeros((2, 2, 2))), r"`f` must have shape \(N, K\)"),
+        (lambda: cf.models.HebbianFlow([1.0, 2.0], [1.0]), r"`d` must have shape \(N,\) = \(2,\)"),
+        (lambda: cf.models.HebbianFlow([1.0, 2.0], [1.0, 0.0]), "`d` must hold only \\+1 and −1"),
+        (lambda: cf.models.HebbianFlow([1.0, 2.0], M=[1.0, 1.0]), r"`M` must have shape \(N, N\)"),
+        (lambda: cf.models.HebbianFlow([1.0], M=[[0.0]]), "`M` must hold only \\+1 and −1"),
+        (lambda: cf.models.HebbianFlow([1.0], decay=-1.0), "`decay` must not be negative"),
+        (lambda: cf.models.HebbianFlow([1.0], order=-1), "`order` must be a whole number"),
+        (lambda: cf.models.HebbianFlow([1.0], order=1.0), "`order` must be a whole number"),
         (
-            lambda: cf.HebbianFlow([1.0, 2.0])(0.0, jnp.zeros((3, 3))),
+            lambda: cf.models.HebbianFlow([1.0, 2.0])(0.0, jnp.zeros((3, 3))),
             r"`W` must have shape \(N, N\) = \(2, 2\)",
         ),
-        (lambda: cf.SymmetricWeights(cf.toy_flow()), "`flow` must be a HebbianFlow, but is ToyFlow"),
-        (lambda: cf.SymmetricWeights(cf.HebbianFlow(F_IN, M=MASK)), "`flow` must have a symmetric mask"),
+        (lambda: cf.models.SymmetricWeights(cf.toy_flow()), "`flow` must be a HebbianFlow, but is ToyFlow"),
         (
-            lambda: cf.SymmetricWeights(cf.HebbianFlow(F_IN))(0.0, jnp.zeros(3)),
+            lambda: cf.models.SymmetricWeights(cf.models.HebbianFlow(F_IN, M=MASK)),
+            "`flow` must have a symmetric mask",
+        ),
+        (
+            lambda: cf.models.SymmetricWeights(cf.models.HebbianFlow(F_IN))(0.0, jnp.zeros(3)),
             r"`x` must have shape .* = \(10,\)",
         ),
-        (lambda: cf.SimilarityMatching(X, 0, 1), "`excitatory` must be at least 1"),
-        (lambda: cf.SimilarityMatching(X, 1, 1.5), "`inhibitory` must be a whole number"),
-        (lambda: cf.SimilarityMatching(jnp.zeros((1, 1, 1)), 1, 1), r"`f` must have shape \(F, K\)"),
+        (lambda: cf.models.SimilarityMatching(X, 0, 1), "`excitatory` must be at least 1"),
+        (lambda: cf.models.SimilarityMatching(X, 1, 1.5), "`inhibitory` must be a whole number"),
+        (lambda: cf.models.SimilarityMatching(jnp.zeros((1, 1, 1)), 1, 1), r"`f` must have shape \(F, K\)"),
         (lambda: circuit()(0.0, W0), "must be CircuitWeights, but is ArrayImpl"),
         (
-            lambda: cf.SimilarityMatching(X, 3, 2)(0.0, TIED),
+            lambda: cf.models.SimilarityMatching(X, 3, 2)(0.0, TIED),
             r"`feedforward` must have shape \(E, F\) = \(3, 3\), but has shape \(4, 3\)",
         ),
         (lambda: circuit(order=2).objective(TIED), "`order` must be 3 or None"),
-        (lambda: cf.FastNeurons(cf.toy_flow(), 0.1), "`flow` must be a HebbianFlow or a Sim"),
-        (lambda: cf.FastNeurons(circuit(order=3), 0.1), "is expanded to order 3"),
-        (lambda: cf.FastNeurons(circuit(), 0.0), "`epsilon` must be positive"),
-        (lambda: cf.FastNeurons(circuit(), 0.1)(0.0, UNTIED), "must be NetworkState"),
+        (lambda: cf.models.FastNeurons(cf.toy_flow(), 0.1), "`flow` must be a HebbianFlow or a Sim"),
+        (lambda: cf.models.FastNeurons(circuit(order=3), 0.1), "is expanded to order 3"),
+        (lambda: cf.models.FastNeurons(circuit(), 0.0), "`epsilon` must be positive"),
+        (lambda: cf.models.FastNeurons(circuit(), 0.1)(0.0, UNTIED), "must be NetworkState"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_sentence(make: Any, sentence: str):

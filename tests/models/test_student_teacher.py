@@ -31,8 +31,8 @@ TARGETS = jax.random.uniform(jax.random.key(3), (SAMPLES, P), jnp.float64)  # in
 DEEP = (normal(4, 6, M), normal(5, 3, 6), normal(6, P, 3))
 
 
-def student(signs=PLUS, activation="tanh", targets=TARGETS, **settings) -> cf.StudentFlow:
-    return cf.StudentFlow(X, targets, signs, activation=activation, **settings)
+def student(signs=PLUS, activation="tanh", targets=TARGETS, **settings) -> cf.models.StudentFlow:
+    return cf.models.StudentFlow(X, targets, signs, activation=activation, **settings)
 
 
 def written_out(activation: str, activate_output: bool):
@@ -173,7 +173,7 @@ def test_gradient_flow_has_neither_flips_nor_feedback():
 
 def test_at_its_kink_a_relu_has_derivative_zero():
     """One sample, on which the first unit stands exactly at zero and the second is active."""
-    flow = cf.StudentFlow([[1.0, 1.0]], [1.0], cf.Weights([1.0, 1.0], [1.0, 1.0]), activation="relu")
+    flow = cf.models.StudentFlow([[1.0, 1.0]], [1.0], cf.Weights([1.0, 1.0], [1.0, 1.0]), activation="relu")
     at_kink = cf.Weights([[1.0, -1.0], [1.0, 0.0]], [[1.0, 0.5]])
     np.testing.assert_array_equal(flow(0.0, at_kink).W1, [[0.0, 0.0], [0.25, 0.25]])
     np.testing.assert_array_equal(flow(0.0, at_kink).W2, [[0.0, 0.5]])
@@ -181,7 +181,7 @@ def test_at_its_kink_a_relu_has_derivative_zero():
 
 def test_orbits_cross_a_kink_exactly():
     """w1 falls through 0, where the unit falls silent for good: ẇ1 = w2 (y − w2 w1) with y < 0 while w1 > 0, then nothing."""
-    flow = cf.StudentFlow([[1.0]], [-1.0], cf.Weights([1.0], [1.0]), activation="relu")
+    flow = cf.models.StudentFlow([[1.0]], [-1.0], cf.Weights([1.0], [1.0]), activation="relu")
     run = cf.integrate(flow, cf.Weights([[1.0]], [[1.0]]), 5.0, rtol=1e-10, atol=1e-12)
     assert run.outcome.ok
     # w2² − w1² is conserved while the unit is active, and is 0 here: w1 = w2 = w with ẇ = −w (1 + w²), which never gets to 0.
@@ -199,7 +199,7 @@ def test_orbits_cross_a_kink_exactly():
 @pytest.mark.slow
 def test_orbits_that_slide_along_a_kink_end_with_an_outcome_and_stay_on_it():
     """Two samples, one on each side, both with targets below zero, push the unit towards silence on both: w1 → 0."""
-    flow = cf.StudentFlow([[1.0], [-1.0]], [-1.0, -1.0], cf.Weights([1.0], [1.0]), activation="relu")
+    flow = cf.models.StudentFlow([[1.0], [-1.0]], [-1.0, -1.0], cf.Weights([1.0], [1.0]), activation="relu")
     assert float(flow(0.0, cf.Weights([[1e-9]], [[1.0]])).W1[0, 0]) < -0.4
     assert float(flow(0.0, cf.Weights([[-1e-9]], [[1.0]])).W1[0, 0]) > 0.4
     start = cf.Weights([[0.3]], [[1.0]])
@@ -235,7 +235,7 @@ def test_full_batch_descent_and_minibatches_follow_the_flow():
     full = [distance(cf.DescentMap(flow, 1 / n, renormalise=True), n) for n in (50, 100, 200)]
     np.testing.assert_allclose(np.divide(full[:-1], full[1:]), 2.0, atol=0.1)
     batches = [
-        distance(cf.MinibatchDescent(flow, learning_rate=1 / n, batch=5, key=jax.random.key(1)), n)
+        distance(cf.models.MinibatchDescent(flow, learning_rate=1 / n, batch=5, key=jax.random.key(1)), n)
         for n in (20, 320)
     ]
     assert batches[0] > 1e-4
@@ -243,11 +243,11 @@ def test_full_batch_descent_and_minibatches_follow_the_flow():
 
 
 def test_an_epoch_of_fresh_samples_never_looks_at_the_data():
-    teacher = cf.Teacher(W, activation="tanh")
+    teacher = cf.models.Teacher(W, activation="tanh")
     key = jax.random.key(20)
-    flows = [cf.StudentFlow(data, TARGETS, PLUS, activation="tanh") for data in (X, X + 1)]
+    flows = [cf.models.StudentFlow(data, TARGETS, PLUS, activation="tanh") for data in (X, X + 1)]
     ends = [
-        cf.MinibatchDescent(
+        cf.models.MinibatchDescent(
             flow, learning_rate=0.1, batch=10, key=key, renormalise=False, teacher=teacher
         ).step(3, cf.Weights(-W.W1, 2 * W.W2))
         for flow in flows
@@ -261,12 +261,12 @@ def test_an_epoch_of_fresh_samples_never_looks_at_the_data():
 
 
 def test_a_teacher_answers_and_draws_what_it_says():
-    teacher = cf.Teacher(DEEP, activation="relu", activate_output=True, standard_deviation=2.0)
+    teacher = cf.models.Teacher(DEEP, activation="relu", activate_output=True, standard_deviation=2.0)
     inputs, answers = teacher.draw(jax.random.key(0), 4000)
     np.testing.assert_allclose(answers, teacher.output(inputs))
     assert float(answers.min()) == 0.0
     np.testing.assert_allclose(inputs.std(), 2.0, rtol=0.05)
-    flow = cf.StudentFlow(
+    flow = cf.models.StudentFlow(
         inputs,
         answers,
         jtu.tree_map(lambda W: jnp.ones(W.shape[1]), DEEP),
@@ -278,10 +278,10 @@ def test_a_teacher_answers_and_draws_what_it_says():
 
 def test_prediction_error_of_a_nonlinear_network():
     flow = student()
-    error = cf.PredictionError(X, TARGETS, network=flow)
+    error = cf.orbits.PredictionError(X, TARGETS, network=flow)
     np.testing.assert_allclose(error(0.0, W), flow.error(W), rtol=1e-14)
     with pytest.raises(ValueError, match="`network` must have a method output"):
-        cf.PredictionError(X, TARGETS, network=3)
+        cf.orbits.PredictionError(X, TARGETS, network=3)
 
 
 @pytest.mark.slow
@@ -323,8 +323,8 @@ def erf_mean(u: np.ndarray, v: np.ndarray) -> float:
 def test_kernels_are_the_integrals_they_stand_for(activation: str, mean):
     scale, T1 = 0.5**0.5, np.asarray(normal(30, 1, 3))
     student1 = 0.7 * np.asarray(normal(31, 1, 3))
-    loss = cf.PopulationLoss(
-        cf.Teacher(cf.Weights(T1, [[1.5]]), activation=activation, standard_deviation=scale)
+    loss = cf.models.PopulationLoss(
+        cf.models.Teacher(cf.Weights(T1, [[1.5]]), activation=activation, standard_deviation=scale)
     )
     u, v = scale * student1[0], scale * T1[0]
     expected = (2.0**2 * mean(u, u) - 2 * 2.0 * 1.5 * mean(u, v) + 1.5**2 * mean(v, v)) / 2
@@ -336,10 +336,10 @@ def test_kernels_are_the_integrals_they_stand_for(activation: str, mean):
     ["linear", pytest.param("erf", marks=pytest.mark.slow), pytest.param("relu", marks=pytest.mark.slow)],
 )
 def test_the_population_loss_is_the_mean_over_many_samples(activation: str):
-    teacher = cf.Teacher(cf.Weights(normal(32, 3, M), normal(33, P, 3)), activation=activation)
-    loss = cf.PopulationLoss(teacher)
+    teacher = cf.models.Teacher(cf.Weights(normal(32, 3, M), normal(33, P, 3)), activation=activation)
+    loss = cf.models.PopulationLoss(teacher)
     runs = [
-        cf.StudentFlow(*teacher.draw(jax.random.key(k), 20_000), PLUS, activation=activation)
+        cf.models.StudentFlow(*teacher.draw(jax.random.key(k), 20_000), PLUS, activation=activation)
         for k in range(10)
     ]
     velocities = np.array([np.asarray(run(0.0, W).W1) for run in runs])
@@ -352,7 +352,7 @@ def test_the_population_loss_is_the_mean_over_many_samples(activation: str):
 @pytest.mark.parametrize("activation", ["linear", "erf", pytest.param("relu", marks=pytest.mark.slow)])
 def test_the_population_loss_vanishes_at_the_teacher_with_its_gradient(activation: str):
     weights = cf.Weights(normal(32, 3, M), normal(33, P, 3))
-    loss = cf.PopulationLoss(cf.Teacher(weights, activation=activation))
+    loss = cf.models.PopulationLoss(cf.models.Teacher(weights, activation=activation))
     assert abs(float(loss(weights))) < 1e-13
     for leaf in jtu.tree_leaves(jax.grad(loss)(weights)):
         assert float(jnp.abs(leaf).max()) < 1e-7  # arccos at parallel units: half the digits
@@ -362,8 +362,8 @@ def test_the_population_loss_vanishes_at_the_teacher_with_its_gradient(activatio
 
 
 def test_a_linear_population_is_the_curl_flow_of_white_inputs():
-    teacher = cf.Teacher(W, activation="linear")
-    flow = cf.SignedGradientFlow(cf.PopulationLoss(teacher), cf.Weights(D1, D2))
+    teacher = cf.models.Teacher(W, activation="linear")
+    flow = cf.SignedGradientFlow(cf.models.PopulationLoss(teacher), cf.Weights(D1, D2))
     curl = cf.CurlFlow(W.end_to_end, D1, D2, 0.5 * np.eye(M))
     y = cf.Weights(normal(34, N, M), normal(35, P, N))
     assert_same(flow(0.0, y), curl(0.0, y), 1e-12)
@@ -386,12 +386,15 @@ def test_a_linear_population_is_the_curl_flow_of_white_inputs():
         ),
         (lambda: student(feedback=jnp.ones((N, 3))), r"`feedback` must have shape \(N, P\) = \(N, 2\), but"),
         (lambda: student(feedback=[jnp.ones((N, P))] * 2), "one matrix for each of the 1 hidden layers"),
-        (lambda: cf.StudentFlow(X[0], [1.0], PLUS, activation="tanh"), r"`X` must have shape \(samples, M\)"),
-        (lambda: cf.Teacher(cf.Weights(W.W1, W.W2.T), activation="tanh"), r"layer 2 must have shape \(units, 5\)"),
-        (lambda: cf.Teacher(W, activation="tanh", standard_deviation=0.0), "`standard_deviation` must be pos"),
-        (lambda: cf.PopulationLoss(cf.Teacher(W, activation="tanh")), "two layers, an activation among 'linear'"),
+        (lambda: cf.models.StudentFlow(X[0], [1.0], PLUS, activation="tanh"), r"`X` must have shape \(samples, M\)"),
+        (lambda: cf.models.Teacher(cf.Weights(W.W1, W.W2.T), activation="tanh"), r"layer 2 must have shape \(units, 5\)"),
+        (lambda: cf.models.Teacher(W, activation="tanh", standard_deviation=0.0), "`standard_deviation` must be pos"),
         (
-            lambda: cf.PopulationLoss(cf.Teacher(W, activation="relu", activate_output=True)),
+            lambda: cf.models.PopulationLoss(cf.models.Teacher(W, activation="tanh")),
+            "two layers, an activation among 'linear'",
+        ),
+        (
+            lambda: cf.models.PopulationLoss(cf.models.Teacher(W, activation="relu", activate_output=True)),
             "also at the output. Give it to MinibatchDescent",
         ),
         (lambda: student().curl_flow(), "`curl_flow` must be asked of a two-layer linear network"),
@@ -424,6 +427,6 @@ def test_wrong_arguments_are_refused(make, message: str):
         ),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(flow: cf.StudentFlow, weights, message: str):
+def test_weights_that_do_not_fit_are_refused(flow: cf.models.StudentFlow, weights, message: str):
     with pytest.raises(ValueError, match=message):
         cf.integrate(flow, weights, 1.0)

@@ -18,14 +18,14 @@ def state(radius: float, angle: float) -> jax.Array:
     return jnp.array([radius * np.cos(angle), radius * np.sin(angle)])
 
 
-def integrated(flow: cf.ToyFlow, w0: jax.Array, t1: float) -> cf.Trajectory:
+def integrated(flow: cf.models.ToyFlow, w0: jax.Array, t1: float) -> cf.Trajectory:
     """Nine times for every orbit of these tests, so that one compiled program serves them all."""
     return cf.integrate(flow, w0, t1, ts=np.linspace(0, t1, 9), rtol=1e-11, atol=1e-13)
 
 
 @jax.jit
 def solution_and_rate(
-    flow: cf.ToyFlow, t: jax.Array, w0: jax.Array
+    flow: cf.models.ToyFlow, t: jax.Array, w0: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     w, rate = jax.jvp(lambda t: flow.solution(t, w0), (t,), (jnp.ones_like(t),))
     return w, rate, flow(0.0, w)
@@ -63,7 +63,7 @@ def test_it_is_the_smallest_curl_flow(flip: str | None):
 
 
 @given(flows, radii, angles, st.floats(-20, 20))
-def test_solution_obeys_the_equation(flow: cf.ToyFlow, radius: float, angle: float, turns: float):
+def test_solution_obeys_the_equation(flow: cf.models.ToyFlow, radius: float, angle: float, turns: float):
     scale = abs(float(flow.s))
     w0 = state(radius * np.sqrt(2 * scale), angle)
     w, rate, velocity = solution_and_rate(flow, jnp.asarray(turns / scale), w0)
@@ -74,7 +74,7 @@ def test_solution_obeys_the_equation(flow: cf.ToyFlow, radius: float, angle: flo
 
 
 @given(flows, radii, angles)
-def test_solution_starts_where_it_should(flow: cf.ToyFlow, radius: float, angle: float):
+def test_solution_starts_where_it_should(flow: cf.models.ToyFlow, radius: float, angle: float):
     w0 = state(radius * np.sqrt(2 * abs(float(flow.s))), angle)
     np.testing.assert_allclose(
         solution(flow, jnp.asarray(0.0), w0), w0, rtol=0, atol=1e-14 * jnp.abs(w0).max()
@@ -193,11 +193,11 @@ def test_flipping_the_other_layer_runs_time_backwards(s: float, radius: float, a
 
 @given(flows, radii, angles, st.floats(0.01, 100), st.floats(0, 3))
 def test_a_larger_teacher_is_a_faster_clock(
-    flow: cf.ToyFlow, radius: float, angle: float, a: float, t: float
+    flow: cf.models.ToyFlow, radius: float, angle: float, a: float, t: float
 ):
     scale = abs(float(flow.s))
     w0 = state(radius * np.sqrt(2 * scale), angle)
-    scaled = cf.ToyFlow(a * flow.s, flow.d1, flow.d2)
+    scaled = cf.models.ToyFlow(a * flow.s, flow.d1, flow.d2)
     slow, fast = (
         solution(flow, jnp.asarray(t / scale), w0),
         solution(scaled, jnp.asarray(t / scale / a), np.sqrt(a) * w0),
@@ -210,7 +210,7 @@ def test_a_larger_teacher_is_a_faster_clock(
 
 @given(flows, radii, angles, st.floats(-6, 0.5))
 def test_the_error_meets_its_threshold_at_the_settling_time_and_stays_below(
-    flow: cf.ToyFlow, radius: float, angle: float, decades: float
+    flow: cf.models.ToyFlow, radius: float, angle: float, decades: float
 ):
     scale = abs(float(flow.s))
     error, w0 = scale * 10**decades, state(radius * np.sqrt(2 * scale), angle)

@@ -22,11 +22,11 @@ NINE = np.linspace(0.0, 1.0, 9)
 SHARP = {"rtol": 1e-11, "atol": 1e-13}
 
 
-def toy_orbit(flow: cf.ToyFlow, w0: Any, t1: float, **options: Any) -> cf.Trajectory:
+def toy_orbit(flow: cf.models.ToyFlow, w0: Any, t1: float, **options: Any) -> cf.Trajectory:
     return cf.integrate(flow, jnp.asarray(w0), t1, ts=t1 * NINE, **(SHARP | options))
 
 
-def both_flipped(s: float = 1.0) -> cf.ToyFlow:
+def both_flipped(s: float = 1.0) -> cf.models.ToyFlow:
     """The smallest network with both layers flipped: it climbs its loss and blows up in finite time."""
     return cf.toy_flow(s, flip="both")
 
@@ -247,7 +247,7 @@ def test_a_stop_function_ends_the_run_and_sees_time_state_and_arguments(directio
     np.testing.assert_allclose(trajectory.ys["oscillator"], exact["oscillator"], rtol=0, atol=1e-8)
 
 
-def time_of_rest(flow: cf.ToyFlow, w0: Any, end: np.ndarray, rtol: float) -> float:
+def time_of_rest(flow: cf.models.ToyFlow, w0: Any, end: np.ndarray, rtol: float) -> float:
     """When the root-mean-square distance left, |s − w1 w2| / |w| / √2, is rtol times the largest entry."""
     error = np.sqrt(2) * rtol * np.abs(end).max() * np.hypot(*end)
     return float(flow.settling_time(jnp.asarray(w0), error))

@@ -55,8 +55,8 @@ def test_the_step_number_and_arguments_reach_the_map():
 
 def test_a_run_in_two_parts_is_the_run_in_one():
     X = jax.random.normal(jax.random.key(0), (20, 3))
-    flow = cf.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, -1, 1], [1, 1]), activation="linear")
-    descent = cf.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
+    flow = cf.models.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, -1, 1], [1, 1]), activation="linear")
+    descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
     W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     whole = cf.iterate(descent, W, 40)
     half = cf.iterate(descent, W, 25)
@@ -82,7 +82,10 @@ def test_what_is_observed_is_saved_in_place_of_the_state():
 
 
 def test_observables_are_folded_over_all_steps_not_only_the_saved_ones():
-    fold = {"peak": cf.Peak(lambda n, y, args: y[1]), "first": cf.FirstPassage(lambda n, y, args: y[0], -0.5)}
+    fold = {
+        "peak": cf.orbits.Peak(lambda n, y, args: y[1]),
+        "first": cf.orbits.FirstPassage(lambda n, y, args: y[0], -0.5),
+    }
     run = cf.iterate(Rotation(0.1), START, 1000, every=300, fold=fold)
     n = np.arange(1001)
     value, time = run.folded["peak"]
@@ -116,17 +119,19 @@ def test_a_flow_becomes_a_map():
     flow = cf.toy_flow(s=1.0, flip="readout")
     period = float(flow.period(START))
     steps = 8
-    run = cf.iterate(cf.TimeMap(flow, period / steps, rtol=1e-11, atol=1e-13), START, steps, every=1)
+    run = cf.iterate(cf.orbits.TimeMap(flow, period / steps, rtol=1e-11, atol=1e-13), START, steps, every=1)
     exact = cf.integrate(flow, START, period, ts=np.linspace(0, period, steps + 1), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(run.ys, exact.ys, atol=1e-9)
     np.testing.assert_allclose(run.final, START, atol=1e-9)
     np.testing.assert_allclose(run.loss(), exact.loss(), atol=1e-9)
-    forced = cf.iterate(cf.TimeMap(lambda t, y, args: args * t * jnp.ones(1), 0.5), jnp.zeros(1), 4, args=2.0)
+    forced = cf.iterate(
+        cf.orbits.TimeMap(lambda t, y, args: args * t * jnp.ones(1), 0.5), jnp.zeros(1), 4, args=2.0
+    )
     np.testing.assert_allclose(forced.final, [4.0])
 
 
 def test_a_flow_that_blows_up_within_a_step_ends_the_run():
-    run = cf.iterate(cf.TimeMap(lambda t, y, args: y**2, 0.3), jnp.array([1.0]), 10, every=1)
+    run = cf.iterate(cf.orbits.TimeMap(lambda t, y, args: y**2, 0.3), jnp.array([1.0]), 10, every=1)
     assert run.outcome.ending == cf.Ending.BLEW_UP
     assert run.outcome.time == 4  # 1/(1 − t) at t = 0.9, and beyond
 
@@ -143,4 +148,4 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="`system` must return"):
         cf.iterate(Counting(), {"sum": jnp.zeros(()), "other": jnp.zeros(1)}, 10, args=jnp.ones(2))
     with pytest.raises(ValueError, match="`dt` must be positive"):
-        cf.TimeMap(cf.toy_flow(), 0.0)
+        cf.orbits.TimeMap(cf.toy_flow(), 0.0)

@@ -31,7 +31,7 @@ def real(*shape: int, bound: float = 10.0) -> st.SearchStrategy[np.ndarray]:
 @given(real(2, 5), real(5), real(3, 2))
 def test_projecting_what_was_embedded_gives_it_back(span: np.ndarray, origin: np.ndarray, points: np.ndarray):
     axes = np.linalg.qr(span.T + np.eye(5)[:, :2] * 100)[0].T
-    plane = cf.Plane({"a": jnp.asarray(origin[:3]), "b": jnp.asarray(origin[3:])}, axes, ("x", "y"))
+    plane = cf.plane.Plane({"a": jnp.asarray(origin[:3]), "b": jnp.asarray(origin[3:])}, axes, ("x", "y"))
     states = plane.embed(points)
     assert states["a"].shape == (3, 3)
     np.testing.assert_allclose(states["b"], origin[3:] + points @ axes[:, 3:], rtol=1e-12, atol=1e-12)
@@ -40,7 +40,7 @@ def test_projecting_what_was_embedded_gives_it_back(span: np.ndarray, origin: np
 
 @given(real(6), real(6))
 def test_a_projection_is_the_nearest_point_of_the_plane(y: np.ndarray, elsewhere: np.ndarray):
-    plane = cf.coordinate_plane(jnp.asarray(elsewhere), 4, 1)
+    plane = cf.plane.coordinate_plane(jnp.asarray(elsewhere), 4, 1)
     shadow = plane.project(jnp.asarray(y)[None])
     np.testing.assert_array_equal(shadow, [[y[4], y[1]]])
     off = y - flatten(plane.embed(shadow))
@@ -51,7 +51,7 @@ def test_a_projection_is_the_nearest_point_of_the_plane(y: np.ndarray, elsewhere
 
 
 def test_a_coordinate_plane_holds_two_weights_and_leaves_the_others_where_they_are():
-    plane = cf.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))
+    plane = cf.plane.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))
     assert plane.labels == ("W1[2, 0]", "W2[0, 1]")
     assert not plane.is_whole_space
     states = plane.embed([[0.5, -0.25]])
@@ -61,26 +61,26 @@ def test_a_coordinate_plane_holds_two_weights_and_leaves_the_others_where_they_a
 
 
 def test_coordinates_are_counted_or_named():
-    by_number = cf.coordinate_plane(WEIGHTS, 4, 7)
-    by_name = cf.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))
+    by_number = cf.plane.coordinate_plane(WEIGHTS, 4, 7)
+    by_name = cf.plane.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))
     assert by_number.labels == by_name.labels
     np.testing.assert_array_equal(by_number.axes, by_name.axes)
-    assert cf.coordinate_plane(jnp.zeros(3), 2, 0).labels == ("y[2]", "y[0]")
-    assert cf.coordinate_plane({"a": jnp.zeros(3), "b": 1.0}, ("a", 1), ("b",)).labels == ("a[1]", "b")
-    assert cf.coordinate_plane(jnp.zeros(2), 1, 0).is_whole_space
+    assert cf.plane.coordinate_plane(jnp.zeros(3), 2, 0).labels == ("y[2]", "y[0]")
+    assert cf.plane.coordinate_plane({"a": jnp.zeros(3), "b": 1.0}, ("a", 1), ("b",)).labels == ("a[1]", "b")
+    assert cf.plane.coordinate_plane(jnp.zeros(2), 1, 0).is_whole_space
 
 
 @pytest.mark.parametrize("which", [9, -1, 1.5, ("W1", 0, 2), ("W3", 0, 0), ("W1",), "W1"])
 def test_a_coordinate_that_does_not_exist_is_refused(which: Any):
     with pytest.raises(ValueError, match=r"must be an index below 9 .* has W1\[0, 0\] … W2\[0, 2\]"):
-        cf.coordinate_plane(WEIGHTS, 0, which)
+        cf.plane.coordinate_plane(WEIGHTS, 0, which)
 
 
 def test_bad_coordinate_planes_are_refused():
     with pytest.raises(ValueError, match=r"`first` and `second` must differ, but both are W1\[0, 1\]"):
-        cf.coordinate_plane(WEIGHTS, ("W1", 0, 1), 1)
+        cf.plane.coordinate_plane(WEIGHTS, ("W1", 0, 1), 1)
     with pytest.raises(ValueError, match=r"`origin\.W2` must be finite, but has nan at index \(0, 0\)"):
-        cf.coordinate_plane(cf.Weights([[1.0]], [[np.nan]]), 0, 1)
+        cf.plane.coordinate_plane(cf.Weights([[1.0]], [[np.nan]]), 0, 1)
 
 
 # --------------------------------------------------------------------------------- planes of eigenvectors
@@ -100,7 +100,7 @@ def matrix_with(values: list[Any], seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return basis @ blocks @ np.linalg.inv(basis), basis
 
 
-def assert_spans(plane: cf.Plane, vectors: np.ndarray) -> None:
+def assert_spans(plane: cf.plane.Plane, vectors: np.ndarray) -> None:
     axes = np.asarray(plane.axes)
     np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
     np.testing.assert_allclose(vectors - axes.T @ (axes @ vectors), 0.0, atol=1e-9)
@@ -109,7 +109,7 @@ def assert_spans(plane: cf.Plane, vectors: np.ndarray) -> None:
 def test_the_plane_of_two_real_eigenvectors():
     A, basis = matrix_with([3.0, 1.0, -1.0, -2.0])
     system, y = Linear(jnp.asarray(A)), jnp.zeros(4)
-    plane = cf.eigenplane(system, y, (0, 2))
+    plane = cf.plane.eigenplane(system, y, (0, 2))
     assert_spans(plane, basis[:, [0, 2]])
     along = basis[:, 0] / np.linalg.norm(basis[:, 0])
     assert abs(along @ plane.axes[0]) == pytest.approx(1.0, abs=1e-12)
@@ -120,7 +120,7 @@ def test_the_plane_of_a_complex_pair():
     A, basis = matrix_with([1.0, (-0.5, 2.0), -3.0])
     system, y = Linear(jnp.asarray(A)), jnp.zeros(4)
     for modes in ((1, 2), (2, 1), (1, 3), (1, 1)):
-        plane = cf.eigenplane(system, y, modes)
+        plane = cf.plane.eigenplane(system, y, modes)
         assert_spans(plane, basis[:, [1, 2]])
         assert plane.labels[0].startswith(f"real part of eigenvector {modes[0]} (λ = -0.50")
 
@@ -128,19 +128,19 @@ def test_the_plane_of_a_complex_pair():
 def test_a_plane_of_half_a_complex_pair_is_refused():
     system = Linear(jnp.asarray(matrix_with([1.0, (-0.5, 2.0), -3.0])[0]))
     with pytest.raises(ValueError, match=r"only mode 1 is complex: take modes=\(1, 0\)"):
-        cf.eigenplane(system, jnp.zeros(4), (0, 1))
+        cf.plane.eigenplane(system, jnp.zeros(4), (0, 1))
 
 
 @pytest.mark.parametrize("modes", [(0, 4), (-1, 0), (0,), (0, 1, 2), (0.0, 1)])
 def test_eigenvectors_that_do_not_exist_are_refused(modes: Any):
     system = Linear(jnp.asarray(matrix_with([3.0, 1.0, -1.0, -2.0])[0]))
     with pytest.raises(ValueError, match="`modes` must be two whole numbers from 0 to 3, but are"):
-        cf.eigenplane(system, jnp.zeros(4), modes)
+        cf.plane.eigenplane(system, jnp.zeros(4), modes)
 
 
 def test_parallel_eigenvectors_are_refused():
     with pytest.raises(ValueError, match="`modes` must belong to two independent eigenvectors"):
-        cf.eigenplane(Linear(jnp.array([[1.0, 1.0], [0.0, 1.0]])), jnp.zeros(2))
+        cf.plane.eigenplane(Linear(jnp.array([[1.0, 1.0], [0.0, 1.0]])), jnp.zeros(2))
 
 
 # ------------------------------------------------------------------------ planes of principal components
@@ -159,7 +159,7 @@ def test_the_principal_plane_of_a_planar_orbit_is_its_plane():
     frame = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 2)))[0]
     angles = np.arange(200) * 2 * np.pi / 200
     centre = np.arange(5.0)
-    plane = cf.principal_plane(
+    plane = cf.plane.principal_plane(
         orbit_of(jnp.asarray(centre + np.stack([3 * np.cos(angles), np.sin(angles)], 1) @ frame.T))
     )
     np.testing.assert_allclose(plane.origin, centre, atol=1e-12)
@@ -172,7 +172,7 @@ def test_the_principal_plane_of_a_planar_orbit_is_its_plane():
 def test_the_principal_plane_of_weights_embeds_weights():
     rng = np.random.default_rng(0)
     orbit = orbit_of(cf.Weights(rng.normal(size=(9, 3, 2)), rng.normal(size=(9, 1, 3))))
-    plane = cf.principal_plane(orbit)
+    plane = cf.plane.principal_plane(orbit)
     assert isinstance(plane.embed([[0.0, 0.0]]), cf.Weights)
     np.testing.assert_allclose(plane.project(orbit.ys).mean(0), 0.0, atol=1e-12)
 
@@ -182,9 +182,9 @@ def test_orbits_without_a_plane_are_refused():
     with pytest.raises(
         ValueError, match="`trajectory` must span a plane, but its saved states lie on a line"
     ):
-        cf.principal_plane(line)
+        cf.plane.principal_plane(line)
     with pytest.raises(ValueError, match="must span a plane"):
-        cf.principal_plane(orbit_of(jnp.ones((9, 3))))
+        cf.plane.principal_plane(orbit_of(jnp.ones((9, 3))))
     batch = cf.Trajectory(line.ts, line.ys[:, None], (line.outcome,), {}, None)
     with pytest.raises(ValueError, match=r"is a batch: take trajectory\.member\(i\)"):
-        cf.principal_plane(batch)
+        cf.plane.principal_plane(batch)

@@ -20,19 +20,19 @@ def s(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture(scope="module")
-def curl(s: float) -> cf.Survey:
-    return cf.survey(cf.toy_flow(s, flip="readout"), WINDOW, WINDOW, resolution=41)
+def curl(s: float) -> cf.plane.Survey:
+    return cf.plane.survey(cf.toy_flow(s, flip="readout"), WINDOW, WINDOW, resolution=41)
 
 
 @pytest.fixture(scope="module")
-def gradient(s: float) -> cf.Survey:
-    return cf.survey(cf.toy_flow(s, flip=None), WINDOW, WINDOW, resolution=41)
+def gradient(s: float) -> cf.plane.Survey:
+    return cf.plane.survey(cf.toy_flow(s, flip=None), WINDOW, WINDOW, resolution=41)
 
 
 # ------------------------------------------------------------------------------------- the toy model
 
 
-def test_grid_velocity_and_loss(curl: cf.Survey, s: float):
+def test_grid_velocity_and_loss(curl: cf.plane.Survey, s: float):
     w1, w2 = np.meshgrid(np.linspace(*WINDOW, 41), np.linspace(*WINDOW, 41))
     error = s - w1 * w2
     np.testing.assert_array_equal(curl.x, np.linspace(*WINDOW, 41))
@@ -42,14 +42,14 @@ def test_grid_velocity_and_loss(curl: cf.Survey, s: float):
     assert curl.plane.labels == ("$w_1$", "$w_2$")
 
 
-def test_the_origin_is_the_isolated_fixed_point(curl: cf.Survey, gradient: cf.Survey):
+def test_the_origin_is_the_isolated_fixed_point(curl: cf.plane.Survey, gradient: cf.plane.Survey):
     for seen, kind in ((curl, "centre"), (gradient, "saddle")):
         assert [point.kind for point in seen.fixed_points] == [kind]
         np.testing.assert_allclose(seen.fixed_points[0].point, 0.0, atol=1e-9)
 
 
 def test_the_solution_manifold_is_both_branches_of_the_hyperbola(
-    curl: cf.Survey, gradient: cf.Survey, s: float
+    curl: cf.plane.Survey, gradient: cf.plane.Survey, s: float
 ):
     for seen in (curl, gradient):
         assert len(seen.curves) == 2
@@ -63,7 +63,9 @@ def test_the_solution_manifold_is_both_branches_of_the_hyperbola(
             np.testing.assert_allclose(np.sort(ends.argmax(axis=1)), [0, 1])
 
 
-def test_the_manifolds_stability_is_the_eigenvalue_across_it(curl: cf.Survey, gradient: cf.Survey):
+def test_the_manifolds_stability_is_the_eigenvalue_across_it(
+    curl: cf.plane.Survey, gradient: cf.plane.Survey
+):
     for curve in curl.curves:
         w1, w2 = curve.points.T
         np.testing.assert_allclose(curve.transverse, w1**2 - w2**2, atol=1e-11)
@@ -72,7 +74,7 @@ def test_the_manifolds_stability_is_the_eigenvalue_across_it(curl: cf.Survey, gr
         assert curve.stability_changes().shape == (0, 2)
 
 
-def test_the_manifold_changes_stability_where_both_weights_are_equal(curl: cf.Survey, s: float):
+def test_the_manifold_changes_stability_where_both_weights_are_equal(curl: cf.plane.Survey, s: float):
     changes = np.concatenate([curve.stability_changes() for curve in curl.curves])
     root = abs(s) ** 0.5
     np.testing.assert_allclose(
@@ -80,7 +82,7 @@ def test_the_manifold_changes_stability_where_both_weights_are_equal(curl: cf.Su
     )
 
 
-def test_the_separatrix_is_the_circle_of_twice_the_teacher(curl: cf.Survey, s: float):
+def test_the_separatrix_is_the_circle_of_twice_the_teacher(curl: cf.plane.Survey, s: float):
     """Not of the teacher itself, as the paper prints: the hyperbola touches the circle w1² + w2² = 2|s| only."""
     assert curl.separatrices
     points = np.concatenate(curl.separatrices)
@@ -90,7 +92,7 @@ def test_the_separatrix_is_the_circle_of_twice_the_teacher(curl: cf.Survey, s: f
     assert np.diff(angles, append=angles[0] + 2 * np.pi).max() < 0.05
 
 
-def test_the_saddles_manifolds_are_the_diagonals(gradient: cf.Survey, s: float):
+def test_the_saddles_manifolds_are_the_diagonals(gradient: cf.plane.Survey, s: float):
     assert len(gradient.separatrices) == 4
     stable = [orbit for orbit in gradient.separatrices if orbit[-1].prod() * s < 0]
     unstable = [orbit for orbit in gradient.separatrices if orbit[-1].prod() * s > 0]
@@ -107,7 +109,7 @@ def test_the_saddles_manifolds_are_the_diagonals(gradient: cf.Survey, s: float):
 
 def test_flipping_the_other_layer_runs_the_same_picture_backwards():
     forwards, backwards = (
-        cf.survey(cf.toy_flow(1.0, flip=flip), (0.2, 2.5), WINDOW, resolution=5)
+        cf.plane.survey(cf.toy_flow(1.0, flip=flip), (0.2, 2.5), WINDOW, resolution=5)
         for flip in ("readout", "hidden")
     )
     np.testing.assert_allclose(backwards.velocity, -forwards.velocity, atol=1e-14)
@@ -117,7 +119,7 @@ def test_flipping_the_other_layer_runs_the_same_picture_backwards():
 
 
 def test_a_window_without_fixed_points_is_empty():
-    seen = cf.survey(cf.toy_flow(1.0), (1.2, 2.0), (1.2, 2.0), resolution=5)
+    seen = cf.plane.survey(cf.toy_flow(1.0), (1.2, 2.0), (1.2, 2.0), resolution=5)
     assert (seen.fixed_points, seen.curves, seen.separatrices) == ((), (), ())
 
 
@@ -129,7 +131,7 @@ def pendulum(t, y, args):
 
 
 def test_the_pendulums_separatrices_have_the_energy_of_its_upright_rest():
-    seen = cf.survey(pendulum, (-4.0, 4.0), (-3.0, 3.0), resolution=5)
+    seen = cf.plane.survey(pendulum, (-4.0, 4.0), (-3.0, 3.0), resolution=5)
     assert seen.loss is None
     assert seen.plane.labels == ("$y_1$", "$y_2$")
     kinds = sorted((round(float(point.point[0]), 4), str(point.kind)) for point in seen.fixed_points)
@@ -142,13 +144,13 @@ def test_the_pendulums_separatrices_have_the_energy_of_its_upright_rest():
 
 
 def test_a_limit_cycle_is_no_separatrix():
-    seen = cf.survey(van_der_pol, (-3.0, 3.0), (-3.0, 3.0), resolution=5, args=1.0)
+    seen = cf.plane.survey(van_der_pol, (-3.0, 3.0), (-3.0, 3.0), resolution=5, args=1.0)
     assert [point.kind for point in seen.fixed_points] == ["unstable focus"]
     assert (seen.curves, seen.separatrices) == ((), ())
 
 
 def test_time_reaches_the_vector_field():
-    seen = cf.survey(
+    seen = cf.plane.survey(
         lambda t, y, args: t * jnp.ones(2) * args, (0.0, 1.0), (0.0, 1.0), resolution=2, t=3.0, args=2.0
     )
     np.testing.assert_array_equal(seen.velocity, np.full((2, 2, 2), 6.0))
@@ -161,22 +163,22 @@ def test_a_hidden_units_own_plane_is_invariant():
     """One output, C = I, no input flipped: W1 = x u sᵀ/|s|, W2 = y uᵀ is closed for any direction u of equal units."""
     flow = cf.CurlFlow([1.0, 2.0], d1=[1, 1], d2=[1, -1])
     origin = cf.Weights(np.zeros((2, 2)), np.zeros((1, 2)))
-    saddle = cf.eigenplane(flow, origin, (0, 5))
+    saddle = cf.plane.eigenplane(flow, origin, (0, 5))
     values = cf.spectrum(flow, origin).eigenvalues
-    centre = cf.eigenplane(flow, origin, (int(np.argmax(values.imag)), 0))
+    centre = cf.plane.eigenplane(flow, origin, (int(np.argmax(values.imag)), 0))
     for plane in (saddle, centre):
-        seen = cf.survey(flow, WINDOW, WINDOW, plane=plane, resolution=7)
+        seen = cf.plane.survey(flow, WINDOW, WINDOW, plane=plane, resolution=7)
         np.testing.assert_allclose(seen.out_of_plane, 0.0, atol=1e-12)
         assert np.abs(seen.velocity).max() > 1
         assert (seen.fixed_points, seen.curves, seen.separatrices) == ((), (), ())
-    mixed = cf.Plane(origin, (saddle.axes + centre.axes) / 2**0.5, ("", ""))
-    assert cf.survey(flow, WINDOW, WINDOW, plane=mixed, resolution=7).out_of_plane.max() > 0.1
+    mixed = cf.plane.Plane(origin, (saddle.axes + centre.axes) / 2**0.5, ("", ""))
+    assert cf.plane.survey(flow, WINDOW, WINDOW, plane=mixed, resolution=7).out_of_plane.max() > 0.1
 
 
 def test_velocity_and_its_share_out_of_a_plane_of_weights():
     flow, student, _ = cf.ensembles.student_teacher(jax.random.key(0), N=3, M=2, alpha_r=0.4)
-    plane = cf.coordinate_plane(student, ("W1", 0, 1), ("W2", 0, 2))
-    seen = cf.survey(flow, (0.0, 2.0), (-1.0, 1.0), plane=plane, resolution=3)
+    plane = cf.plane.coordinate_plane(student, ("W1", 0, 1), ("W2", 0, 2))
+    seen = cf.plane.survey(flow, (0.0, 2.0), (-1.0, 1.0), plane=plane, resolution=3)
     for i, y in enumerate(seen.y):
         for j, x in enumerate(seen.x):
             W = cf.Weights(student.W1.at[0, 1].set(x), student.W2.at[0, 2].set(y))
@@ -200,12 +202,12 @@ def test_a_flow_that_is_not_planar_needs_a_plane(system: Any):
     with pytest.raises(
         ValueError, match="`plane` must be given for a flow whose state is not an array of two"
     ):
-        cf.survey(system, WINDOW, WINDOW)
+        cf.plane.survey(system, WINDOW, WINDOW)
 
 
 def test_a_planar_flow_that_fails_says_why():
     with pytest.raises(ValueError, match=r"`plane` must be given .* raised TypeError"):
-        cf.survey(van_der_pol, WINDOW, WINDOW)  # its args are missing
+        cf.plane.survey(van_der_pol, WINDOW, WINDOW)  # its args are missing
 
 
 @pytest.mark.parametrize(
@@ -221,9 +223,9 @@ def test_a_planar_flow_that_fails_says_why():
         ({"resolution": 0}, "`resolution` must be at least 1, but is 0"),
         ({"resolution": 10.5}, "`resolution` must be a whole number, but is 10.5"),
         ({"system": 1.0}, "`system` must be a vector field"),
-        ({"plane": cf.coordinate_plane(jnp.zeros(3), 0, 1)}, r"must have shape \(2,\)"),
+        ({"plane": cf.plane.coordinate_plane(jnp.zeros(3), 0, 1)}, r"must have shape \(2,\)"),
     ],
 )
 def test_bad_surveys_are_refused_in_a_sentence(options: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        cf.survey(**({"system": cf.toy_flow(), "xlim": WINDOW, "ylim": WINDOW} | options))
+        cf.plane.survey(**({"system": cf.toy_flow(), "xlim": WINDOW, "ylim": WINDOW} | options))

@@ -8,7 +8,6 @@ from reference_systems import lorenz
 
 import curlflow as cf
 from curlflow.chaos import lyapunov_spectrum
-from curlflow.plot import exponents
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,7 @@ def spectrum():
 
 def test_convergence_draws_the_history_and_the_error(spectrum):
     _, ax = plt.subplots()
-    lines = exponents.plot_convergence(spectrum, ax=ax, most=2)
+    lines = cf.plot.convergence(spectrum, ax=ax, most=2)
     assert len(lines) == 2
     np.testing.assert_array_equal(lines[1].get_ydata(), spectrum.history[:, 1])
     np.testing.assert_allclose(lines[0].get_xdata()[-1], 100.0)
@@ -29,7 +28,7 @@ def test_convergence_draws_the_history_and_the_error(spectrum):
 def test_bars_are_the_exponents_and_explained_zeros_are_hollow():
     ls = lyapunov_spectrum(cf.toy_flow(), jnp.array([2.0, 1.0]), T=100.0, Ttr=50.0)
     _, ax = plt.subplots()
-    bars, _ = exponents.plot_exponents(ls, zeros=ls.zeros(), ax=ax)
+    bars, _ = cf.plot.exponents(ls, zeros=ls.zeros(), ax=ax)
     np.testing.assert_array_equal([bar.get_height() for bar in bars], ls.exponents)
     assert bars[0].get_facecolor()[3] == 0
     assert bars[1].get_facecolor()[3] == 1
@@ -37,6 +36,6 @@ def test_bars_are_the_exponents_and_explained_zeros_are_hollow():
 
 def test_the_distribution_is_that_of_the_windows(spectrum):
     _, ax = plt.subplots()
-    bars = exponents.plot_finite_time_distribution(spectrum, 2.0, ax=ax, density=False, bins=5)
+    bars = cf.plot.finite_time_distribution(spectrum, 2.0, ax=ax, density=False, bins=5)
     assert sum(bar.get_height() for bar in bars) == 50
     assert ax.get_lines()[0].get_xdata()[0] == spectrum.exponents[0]

@@ -30,16 +30,16 @@ def _nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def curl() -> cf.Survey:
-    return cf.survey(CURL, WINDOW, WINDOW, resolution=24)
+def curl() -> cf.plane.Survey:
+    return cf.plane.survey(CURL, WINDOW, WINDOW, resolution=24)
 
 
 @pytest.fixture(scope="module")
-def gradient() -> cf.Survey:
-    return cf.survey(GRADIENT, WINDOW, WINDOW, resolution=24)
+def gradient() -> cf.plane.Survey:
+    return cf.plane.survey(GRADIENT, WINDOW, WINDOW, resolution=24)
 
 
-def regridded(seen: cf.Survey, resolution: int) -> cf.Survey:
+def regridded(seen: cf.plane.Survey, resolution: int) -> cf.plane.Survey:
     """The toy model's survey on another grid."""
     x = np.linspace(*WINDOW, resolution)
     w1, w2 = np.meshgrid(x, x)
@@ -48,15 +48,15 @@ def regridded(seen: cf.Survey, resolution: int) -> cf.Survey:
     return replace(seen, x=x, y=x, velocity=velocity, out_of_plane=0 * w1, loss=error**2 / 2)
 
 
-def orbit(flow: cf.ToyFlow = CURL, w0: Any = (-1.5, 0.5), t1: float = 8.0) -> cf.Trajectory:
+def orbit(flow: cf.models.ToyFlow = CURL, w0: Any = (-1.5, 0.5), t1: float = 8.0) -> cf.Trajectory:
     """An exact orbit."""
     ts = np.linspace(0.0, t1, 101)
     ys = flow.solution(jnp.asarray(ts), jnp.asarray(w0))
     return cf.Trajectory(ts, ys, cf.Outcome(cf.Ending.COMPLETED, t1, "Exact."), {}, flow)
 
 
-def draw(seen: cf.Survey, **options: Any) -> cf.Portrait:
-    return cf.draw_survey(seen, ax=plt.figure().add_subplot(), **({"velocity": None} | options))
+def draw(seen: cf.plane.Survey, **options: Any) -> cf.plot.Portrait:
+    return cf.plot.survey(seen, ax=plt.figure().add_subplot(), **({"velocity": None} | options))
 
 
 def legend_of(figure: Any) -> list[str]:
@@ -71,7 +71,7 @@ def width_in_mm(figure: Any) -> float:
 # ------------------------------------------------------------------------------------ solution manifold
 
 
-def test_the_manifold_is_solid_where_it_attracts_and_dashed_elsewhere(curl: cf.Survey):
+def test_the_manifold_is_solid_where_it_attracts_and_dashed_elsewhere(curl: cf.plane.Survey):
     lines = draw(curl).manifold
     assert sorted(line.get_linestyle() for line in lines) == ["-", "-", "--", "--"]
     for line in lines:
@@ -87,7 +87,7 @@ def test_the_manifold_is_solid_where_it_attracts_and_dashed_elsewhere(curl: cf.S
         assert np.diff(along).max() < 0.02
 
 
-def test_the_gradient_flows_manifold_is_solid_everywhere(gradient: cf.Survey):
+def test_the_gradient_flows_manifold_is_solid_everywhere(gradient: cf.plane.Survey):
     assert [line.get_linestyle() for line in draw(gradient).manifold] == ["-", "-"]
 
 
@@ -95,7 +95,7 @@ def test_the_gradient_flows_manifold_is_solid_everywhere(gradient: cf.Survey):
 
 
 @pytest.mark.parametrize("resolution", [80, 81])  # with the axes between the grid lines, and on them
-def test_nullclines_have_all_their_branches(curl: cf.Survey, resolution: int):
+def test_nullclines_have_all_their_branches(curl: cf.plane.Survey, resolution: int):
     portrait = draw(regridded(curl, resolution), nullclines=True)
     assert len(portrait.nullclines) == 2
     for component, contours in enumerate(portrait.nullclines):
@@ -115,7 +115,7 @@ def test_nullclines_have_all_their_branches(curl: cf.Survey, resolution: int):
     assert {"$w_1$ nullcline", "$w_2$ nullcline"} <= set(legend_of(plt.gcf()))
 
 
-def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.Survey):
+def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.plane.Survey):
     velocity = np.stack([np.ones_like(curl.velocity[0]), np.zeros_like(curl.velocity[1])])
     portrait = draw(replace(curl, velocity=velocity), nullclines=True, trajectories={"curl flow": orbit()})
     assert portrait.nullclines == [None, None]
@@ -125,7 +125,7 @@ def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.Survey):
 # ------------------------------------------------------------------------------- fixed points, separatrices
 
 
-def test_fixed_points_are_marked_where_they_are(curl: cf.Survey, gradient: cf.Survey):
+def test_fixed_points_are_marked_where_they_are(curl: cf.plane.Survey, gradient: cf.plane.Survey):
     marks = {
         tuple(np.round(mark.get_xydata()[0], 3) + 0.0): mark.get_label() for mark in draw(curl).fixed_points
     }
@@ -143,7 +143,7 @@ def fixed_point(kind: Kind, place: Any) -> cf.FixedPoint:
     return cf.FixedPoint(jnp.asarray(place), kind, np.zeros(2, complex), 0, 0, 0, 0, 0.0, 0.0, 0.0)
 
 
-def test_every_kind_has_a_mark_of_its_own(gradient: cf.Survey):
+def test_every_kind_has_a_mark_of_its_own(gradient: cf.plane.Survey):
     further = [fixed_point(kind, [0.1 * i, 1.0]) for i, kind in enumerate(Kind)]
     marks = draw(gradient, fixed_points=further).fixed_points[1:]
     assert [mark.get_label() for mark in marks] == [kind.value for kind in Kind]
@@ -159,7 +159,7 @@ def test_every_kind_has_a_mark_of_its_own(gradient: cf.Survey):
     assert not {"unstable node", "unstable focus", "saddle"} & filled
 
 
-def test_separatrices_are_the_surveys(curl: cf.Survey):
+def test_separatrices_are_the_surveys(curl: cf.plane.Survey):
     lines = draw(curl).separatrices
     assert len(lines) == len(curl.separatrices) > 0
     for line, points in zip(lines, curl.separatrices, strict=True):
@@ -169,7 +169,7 @@ def test_separatrices_are_the_surveys(curl: cf.Survey):
 # ----------------------------------------------------------------------------------------- trajectories
 
 
-def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.Survey):
+def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.plane.Survey):
     runs = {"curl flow": orbit(), "gradient flow": orbit(GRADIENT), "another": orbit(w0=(0.7, 0.0))}
     portrait = draw(curl, trajectories=runs)
     assert [line.get_label() for line in portrait.trajectories] == list(runs)
@@ -191,7 +191,7 @@ def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.Survey
     np.testing.assert_array_equal(starts, [run.ys[0] for run in runs.values()])
 
 
-def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.Survey):
+def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.plane.Survey):
     portrait = draw(curl, trajectories=[orbit(), orbit(w0=(0.7, 0.0))])
     assert len(portrait.trajectories) == 2
     assert legend_of(portrait.ax.figure) == [
@@ -203,20 +203,20 @@ def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.Survey):
     ]
 
 
-def test_a_trajectory_at_rest_has_no_arrowhead(curl: cf.Survey):
+def test_a_trajectory_at_rest_has_no_arrowhead(curl: cf.plane.Survey):
     portrait = draw(curl, trajectories=[orbit(w0=(0.5, 2.0))])
     np.testing.assert_allclose(portrait.trajectories[0].get_xydata(), [[0.5, 2.0]] * 101)
     assert not portrait.ax.patches
 
 
-def test_no_legend_if_none_is_wanted(curl: cf.Survey):
+def test_no_legend_if_none_is_wanted(curl: cf.plane.Survey):
     assert draw(curl, legend=False, trajectories={"curl flow": orbit()}).ax.get_legend() is None
 
 
 # ----------------------------------------------------------------------------- background and velocity
 
 
-def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.Survey):
+def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.plane.Survey):
     w = regridded(curl, 20)
     assert w.loss is not None
     for background, values in (("loss", w.loss), ("speed", np.hypot(*w.velocity))):
@@ -232,7 +232,7 @@ def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.Surv
     assert draw(replace(w, loss=None)).background is None
 
 
-def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.Survey):
+def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.plane.Survey):
     arrows = draw(curl, velocity="arrows").velocity
     u, v = np.asarray(arrows.U), np.asarray(arrows.V)
     np.testing.assert_allclose(np.hypot(u, v), 1.0, rtol=1e-12)
@@ -242,7 +242,7 @@ def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.Survey):
     )
 
 
-def test_streamlines_follow_the_velocity(curl: cf.Survey):
+def test_streamlines_follow_the_velocity(curl: cf.plane.Survey):
     lines = draw(curl, velocity="streamlines").velocity.lines
     segments = [np.asarray(segment) for segment in lines.get_segments()]
     middle = np.concatenate([(segment[1:] + segment[:-1]) / 2 for segment in segments])
@@ -271,17 +271,17 @@ def test_a_portrait_alone_has_a_columns_width():
     assert portrait.nullclines == []
 
 
-def test_the_given_axes_are_drawn_on(curl: cf.Survey):
+def test_the_given_axes_are_drawn_on(curl: cf.plane.Survey):
     figure, axes = plt.subplots(1, 2)
-    assert cf.draw_survey(curl, ax=axes[1]).ax is axes[1]
-    assert cf.plot_loss({"curl flow": orbit()}, ax=axes[0])[0].axes is axes[0]
+    assert cf.plot.survey(curl, ax=axes[1]).ax is axes[1]
+    assert cf.plot.loss({"curl flow": orbit()}, ax=axes[0])[0].axes is axes[0]
     assert plt.get_fignums() == [figure.number]
     np.testing.assert_allclose(figure.get_size_inches(), plt.rcParams["figure.figsize"])
 
 
 def test_portraits_side_by_side_have_two_columns_width_and_one_legend():
     runs = {"one": {"gradient flow": orbit(GRADIENT)}, "other": {"curl flow": orbit()}}
-    panels = cf.compare_portraits(
+    panels = cf.plot.compare_portraits(
         {"one": GRADIENT, "other": CURL}, WINDOW, WINDOW, resolution=24, velocity=None, trajectories=runs
     )
     assert list(panels) == ["one", "other"]
@@ -302,7 +302,9 @@ def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
         flow,
         WINDOW,
         WINDOW,
-        plane=cf.coordinate_plane(cf.Weights(np.ones((2, 2)), np.ones((1, 2))), ("W1", 0, 0), ("W2", 0, 1)),
+        plane=cf.plane.coordinate_plane(
+            cf.Weights(np.ones((2, 2)), np.ones((1, 2))), ("W1", 0, 0), ("W2", 0, 1)
+        ),
         background="out of plane",
         fixed_points=[cf.classify(flow, origin)],
         resolution=6,
@@ -322,7 +324,7 @@ def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
 
 def test_loss_curves_are_the_losses_down_to_the_floor():
     runs = {"curl flow": orbit(), "gradient flow": orbit(GRADIENT, (-1.5, 1.0), 30.0)}
-    lines = cf.plot_loss(runs, floor=1e-10)
+    lines = cf.plot.loss(runs, floor=1e-10)
     assert [line.get_label() for line in lines] == list(runs)
     for line, run in zip(lines, runs.values(), strict=True):
         loss = np.asarray(run.loss())
@@ -340,7 +342,7 @@ def test_loss_curves_are_the_losses_down_to_the_floor():
 
 def test_the_inset_shows_the_same_losses_on_a_linear_scale():
     run = orbit()
-    (line,) = cf.plot_loss({"curl flow": run}, inset=(1.0, 3.0))
+    (line,) = cf.plot.loss({"curl flow": run}, inset=(1.0, 3.0))
     (small,) = line.axes.child_axes
     assert (small.get_yscale(), small.get_xlim()) == ("linear", (1.0, 3.0))
     loss = np.asarray(run.loss())
@@ -355,7 +357,7 @@ def test_the_inset_shows_the_same_losses_on_a_linear_scale():
 @pytest.mark.parametrize(("columns", "width"), [(1, 85.0), (2, 178.0)])
 def test_paper_style_sets_journal_widths_and_nothing_outside(columns: int, width: float):
     before = dict(plt.rcParams)
-    with cf.paper_style(columns=columns, aspect=0.5):
+    with cf.plot.paper_style(columns=columns, aspect=0.5):
         figure = plt.figure()
         assert plt.rcParams["pdf.fonttype"] == 42
         assert 7 <= plt.rcParams["font.size"] <= 9
@@ -365,10 +367,10 @@ def test_paper_style_sets_journal_widths_and_nothing_outside(columns: int, width
 
 
 @pytest.fixture(scope="module")
-def pdf(curl: cf.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with cf.paper_style():
-        portrait = cf.draw_survey(curl, nullclines=True, trajectories={"curl flow": orbit()})
-    path = cf.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
+def pdf(curl: cf.plane.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with cf.plot.paper_style():
+        portrait = cf.plot.survey(curl, nullclines=True, trajectories={"curl flow": orbit()})
+    path = cf.plot.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
     plt.close(portrait.ax.figure)
     return path
 
@@ -393,8 +395,8 @@ def test_a_pdf_keeps_its_lines_as_vectors_at_the_columns_width(pdf: Path):
 def test_the_same_figure_gives_the_same_file(tmp_path: Path, suffix: str):
     contents = []
     for name in ("first", "second"):
-        lines = cf.plot_loss({"curl flow": orbit()}, inset=(0.0, 2.0))
-        path = cf.save_figure(lines[0].axes.figure, tmp_path / (name + suffix))
+        lines = cf.plot.loss({"curl flow": orbit()}, inset=(0.0, 2.0))
+        path = cf.plot.save_figure(lines[0].axes.figure, tmp_path / (name + suffix))
         assert path == tmp_path / (name + suffix)
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
@@ -407,11 +409,11 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path, suffix: str):
 def test_files_that_cannot_be_written_are_refused(tmp_path: Path):
     figure = plt.figure()
     with pytest.raises(ValueError, match="`path` must lie in an existing folder, but"):
-        cf.save_figure(figure, tmp_path / "missing" / "figure.pdf")
+        cf.plot.save_figure(figure, tmp_path / "missing" / "figure.pdf")
     with pytest.raises(ValueError, match=r"`path` must be a file, but .* is a folder"):
-        cf.save_figure(figure, tmp_path)
+        cf.plot.save_figure(figure, tmp_path)
     with pytest.raises(ValueError, match=r"`path's suffix` must be one of .*, but is 'docx'"):
-        cf.save_figure(figure, tmp_path / "figure.docx")
+        cf.plot.save_figure(figure, tmp_path / "figure.docx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -424,7 +426,9 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path):
         ({"trajectories": [replace(orbit(), ys=jnp.zeros((101, 3, 2)))]}, "states of 2 numbers"),
     ],
 )
-def test_bad_portraits_are_refused_in_a_sentence(curl: cf.Survey, options: dict[str, Any], sentence: str):
+def test_bad_portraits_are_refused_in_a_sentence(
+    curl: cf.plane.Survey, options: dict[str, Any], sentence: str
+):
     with pytest.raises(ValueError, match=sentence):
         draw(curl, **options)
 
@@ -434,10 +438,16 @@ def test_other_bad_figures_are_refused_in_a_sentence():
         with pytest.raises(
             ValueError, match=f"`systems` must hold two or three vector fields, but holds {count}"
         ):
-            cf.compare_portraits({str(i): CURL for i in range(count)}, WINDOW, WINDOW)
-    with pytest.raises(ValueError, match="`columns` must be 1 or 2, but is 3"), cf.paper_style(columns=3):
+            cf.plot.compare_portraits({str(i): CURL for i in range(count)}, WINDOW, WINDOW)
+    with (
+        pytest.raises(ValueError, match="`columns` must be 1 or 2, but is 3"),
+        cf.plot.paper_style(columns=3),
+    ):
         pass
-    with pytest.raises(ValueError, match="`aspect` must be positive, but is -1"), cf.paper_style(aspect=-1):
+    with (
+        pytest.raises(ValueError, match="`aspect` must be positive, but is -1"),
+        cf.plot.paper_style(aspect=-1),
+    ):
         pass
 
 
@@ -454,4 +464,4 @@ def test_other_bad_figures_are_refused_in_a_sentence():
 )
 def test_bad_loss_plots_are_refused_in_a_sentence(arguments: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        cf.plot_loss(**({"trajectories": {"curl flow": orbit()}} | arguments))
+        cf.plot.loss(**({"trajectories": {"curl flow": orbit()}} | arguments))

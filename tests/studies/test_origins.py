@@ -40,7 +40,7 @@ def symmetric_mask(entries: np.ndarray, N: int) -> np.ndarray:
     return np.triu(M) + np.triu(M, 1).T
 
 
-def constant(found: cf.GradientTest) -> cf.ConstantMetric:
+def constant(found: cf.gradient.GradientTest) -> cf.gradient.ConstantMetric:
     assert found.constant_metric is not None
     return found.constant_metric
 
@@ -126,7 +126,7 @@ def matrices(seed: int, N: int, count: int = 4) -> Array:
 @pytest.mark.parametrize("order", [1, None], ids=["first order", "exact"])
 @given(SEEDS, signs(9))
 def test_no_mask_makes_a_recurrent_network_follow_a_gradient(order: int | None, seed: int, mask: np.ndarray):
-    flow = cf.HebbianFlow(normal(seed, 3), M=mask.reshape(3, 3), order=order)
+    flow = cf.models.HebbianFlow(normal(seed, 3), M=mask.reshape(3, 3), order=order)
     found = cf.is_gradient(flow, matrices(seed + 1, 3))
     assert not found
     assert found.asymmetry > 1e-3
@@ -140,7 +140,7 @@ def test_inputs_of_equal_variance_are_the_only_exception(
     F = np.sqrt(2) * np.array([[a, 0.0], [0.3 if correlated and a and b else 0.0, b]])
     assume(F.any())
     for M in (symmetric_mask(mask, 2), np.array([[mask[0], mask[1]], [-mask[1], mask[2]]])):
-        flow = cf.HebbianFlow(F, M=M, order=1)
+        flow = cf.models.HebbianFlow(F, M=M, order=1)
         Sigma = np.asarray(flow.input_covariance())
         white = np.abs(Sigma - Sigma[0, 0] * np.eye(2)).max() < 1e-12
         found = cf.is_gradient(flow, matrices(0, 2))
@@ -155,7 +155,7 @@ def test_symmetric_weights_follow_a_gradient_only_under_a_uniform_mask(
     """A.2.1: M = ±11ᵀ, for generic inputs. Any other symmetric mask is curl descent with the mask's own signs."""
     M = symmetric_mask(mask, 3)
     f = 0.5 + jnp.abs(normal(seed, 3))
-    flow = cf.SymmetricWeights(cf.HebbianFlow(f, M=M, order=order))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(f, M=M, order=order))
     found = cf.is_gradient(flow, normal(seed + 1, 5, 6) / 10)
     assert found.is_gradient == (not mixed(M))
     g = found.diagonal_metric
@@ -174,13 +174,13 @@ def test_uncorrelated_groups_may_have_a_sign_for_every_pair_of_groups(seed: int,
         .set(1.0 + normal(seed + 1, 2) ** 2)
     )
     M = np.kron(np.array([[pair[0], pair[1]], [pair[1], pair[2]]]), np.ones((2, 2)))
-    flow = cf.SymmetricWeights(cf.HebbianFlow(F, M=M, order=1))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(F, M=M, order=1))
     assert cf.is_gradient(flow, normal(seed + 2, 3, 10) / 10)
 
 
 def test_in_plain_coordinates_the_gradient_needs_the_metric_of_the_entries_counted_twice():
     """W_11, W_12, W_22 as they are: W_12 stands for two synapses, and the metric is (1, 2, 1)."""
-    flow = cf.HebbianFlow([1.0, 0.4], order=1)
+    flow = cf.models.HebbianFlow([1.0, 0.4], order=1)
 
     def field(t, w, args):
         velocity = flow(t, jnp.array([[w[0], w[1]], [w[1], w[2]]]))
@@ -198,9 +198,9 @@ def test_in_plain_coordinates_the_gradient_needs_the_metric_of_the_entries_count
 @given(SEEDS, signs(3))
 def test_excitatory_and_inhibitory_networks_follow_no_gradient(order: int | None, seed: int, d: np.ndarray):
     """Among all weights not even with all neurons excitatory; among symmetric ones only with all of one kind."""
-    flow = cf.HebbianFlow(0.3 + jnp.abs(normal(seed, 3)), d, decay=1.0, order=order)
+    flow = cf.models.HebbianFlow(0.3 + jnp.abs(normal(seed, 3)), d, decay=1.0, order=order)
     assert not cf.is_gradient(flow, matrices(seed + 1, 3))
-    found = cf.is_gradient(cf.SymmetricWeights(flow), normal(seed + 2, 5, 6) / 10)
+    found = cf.is_gradient(cf.models.SymmetricWeights(flow), normal(seed + 2, 5, 6) / 10)
     assert found.is_gradient == (not mixed(d))
 
 
@@ -210,7 +210,7 @@ def test_at_first_order_the_input_must_not_reach_neurons_of_both_kinds(
 ):
     """Eq. 37, f_i f_j (d_i − d_j) = 0: silent inhibitory neurons are one way, silent excitatory ones another."""
     f = np.where(reached, 0.5 + np.abs(normal(seed, 4)), 0.0)
-    flow = cf.SymmetricWeights(cf.HebbianFlow(f, d, order=1))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(f, d, order=1))
     both = mixed(d[reached]) if any(reached) else False
     assert cf.is_gradient(flow, normal(seed + 1, 2, 10)).is_gradient == (not both)
 
@@ -220,9 +220,9 @@ def test_uncorrelated_inputs_to_both_kinds_are_a_third_way(silent: float):
     """Against "only when the inhibitory neurons receive no external input": they may, uncorrelated with the others'."""
     d = np.array([1.0, 1.0, -1.0])
     F = jnp.diag(jnp.array([1.0, 0.7, 0.5])) @ jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
-    flow = cf.SymmetricWeights(cf.HebbianFlow(F, d, order=1))
+    flow = cf.models.SymmetricWeights(cf.models.HebbianFlow(F, d, order=1))
     assert cf.is_gradient(flow, normal(0, 3, 6))
-    alone = cf.SymmetricWeights(cf.HebbianFlow(F * (d != silent)[:, None], d, order=1))
+    alone = cf.models.SymmetricWeights(cf.models.HebbianFlow(F * (d != silent)[:, None], d, order=1))
     assert cf.is_gradient(alone, normal(0, 3, 6))
 
 
@@ -231,7 +231,9 @@ def test_beyond_first_order_silent_inhibitory_neurons_do_not_help(seed: int, d: 
     """They are driven by the others: the exact rule is curl descent, Ẇ = −d_i d_j ∇L, whatever the input."""
     assume(mixed(d))
     f = np.where(d > 0, 0.5 + np.abs(normal(seed, 3)), 0.0)
-    found = cf.is_gradient(cf.SymmetricWeights(cf.HebbianFlow(f, d)), normal(seed + 1, 6, 6) / 6)
+    found = cf.is_gradient(
+        cf.models.SymmetricWeights(cf.models.HebbianFlow(f, d)), normal(seed + 1, 6, 6) / 6
+    )
     assert not found
     g, expected = found.diagonal_metric, np.outer(d, d)[np.triu_indices(3)]
     assert found.metric == "indefinite"
@@ -246,14 +248,14 @@ def test_the_mask_that_undoes_the_signs_restores_the_gradient(seed: int, mask: n
     ys = normal(seed + 1, 5, 6) / 10
     M = symmetric_mask(mask, 3)
     for choice in (M, np.outer(d, d)):
-        found = cf.is_gradient(cf.SymmetricWeights(cf.HebbianFlow(f, d, choice, decay=0.5)), ys)
+        found = cf.is_gradient(cf.models.SymmetricWeights(cf.models.HebbianFlow(f, d, choice, decay=0.5)), ys)
         assert found.is_gradient == (not mixed(choice * np.outer(d, d)))
 
 
 @given(SEEDS, signs(3))
 def test_the_exact_rule_has_no_constant_metric_among_all_weights(seed: int, d: np.ndarray):
     """Only the antisymmetric part of W, which decays by itself, leaves singular ones: 3 directions, 6 matrices."""
-    flow = cf.HebbianFlow(0.3 + jnp.abs(normal(seed, 3)), d, decay=1.0)
+    flow = cf.models.HebbianFlow(0.3 + jnp.abs(normal(seed, 3)), d, decay=1.0)
     found = constant(cf.is_gradient(flow, matrices(seed + 1, 3, count=6)))
     assert (found.kind, found.G, found.dimension, found.rank) == ("none", None, 6, 3)
     assert found.residual > 1e-5
@@ -263,7 +265,7 @@ def test_the_exact_rule_has_no_constant_metric_among_all_weights(seed: int, d: n
 def test_at_first_order_it_is_a_natural_gradient(seed: int, d: np.ndarray, patterns: int):
     """Eq. 2 is linear in W, with the real eigenvalues λ_i + λ_j − γ and −γ, λ those of D Σ: a positive metric exists."""
     F, gamma = normal(seed, 3, patterns), 0.7
-    flow = cf.HebbianFlow(F, d, decay=gamma, order=1)
+    flow = cf.models.HebbianFlow(F, d, decay=gamma, order=1)
     eigenvalues = np.linalg.eigvals(d[:, None] * np.asarray(flow.input_covariance()))
     np.testing.assert_allclose(eigenvalues.imag, 0, atol=1e-7)
     sums = eigenvalues.real[:, None] + eigenvalues.real
@@ -279,7 +281,7 @@ def test_at_first_order_it_is_a_natural_gradient(seed: int, d: np.ndarray, patte
 
 def test_at_first_order_a_single_input_that_balances_both_kinds_is_the_exception():
     """fᵀ D f = 0: D Σ is nilpotent, the rule has a Jordan block, and no metric is positive definite."""
-    flow = cf.HebbianFlow([1.0, 1.0], [1, -1], decay=1.0, order=1)
+    flow = cf.models.HebbianFlow([1.0, 1.0], [1, -1], decay=1.0, order=1)
     assert constant(cf.is_gradient(flow, matrices(0, 2))).kind == "indefinite"
 
 
@@ -290,8 +292,8 @@ def test_at_first_order_a_single_input_that_balances_both_kinds_is_the_exception
 @given(SEEDS)
 def test_the_circuit_descends_in_one_layer_and_climbs_in_the_other(order: int | None, seed: int):
     """Against "can be expressed as a gradient flow": the only constant metric is + for W_FE and − for the tied W_EI."""
-    flow = cf.SimilarityMatching(normal(seed, 2, 5), 2, 2, order=order)
-    W = cf.CircuitWeights(normal(seed + 1, 4, 2, 2) / 2, normal(seed + 2, 4, 2, 2) / 2)
+    flow = cf.models.SimilarityMatching(normal(seed, 2, 5), 2, 2, order=order)
+    W = cf.models.CircuitWeights(normal(seed + 1, 4, 2, 2) / 2, normal(seed + 2, 4, 2, 2) / 2)
     found = cf.is_gradient(flow, W)
     assert not found
     assert found.asymmetry > 1e-2
@@ -304,8 +306,8 @@ def test_the_circuit_descends_in_one_layer_and_climbs_in_the_other(order: int | 
 @given(SEEDS)
 def test_anti_hebbian_synapses_would_make_the_circuit_a_gradient_flow(seed: int):
     """What Eq. 45 states is true of the circuit whose synapses to and from inhibitory neurons are anti-Hebbian."""
-    flow = AntiHebbianCircuit(cf.SimilarityMatching(normal(seed, 2, 5), 2, 2, order=3))
-    W = cf.CircuitWeights(normal(seed + 1, 4, 2, 2) / 2, normal(seed + 2, 4, 2, 2) / 2)
+    flow = AntiHebbianCircuit(cf.models.SimilarityMatching(normal(seed, 2, 5), 2, 2, order=3))
+    W = cf.models.CircuitWeights(normal(seed + 1, 4, 2, 2) / 2, normal(seed + 2, 4, 2, 2) / 2)
     assert cf.is_gradient(flow, W)
     slope = jax.grad(flow.circuit.objective)(jax.tree.map(lambda leaf: leaf[0], W))
     velocity = flow(0.0, jax.tree.map(lambda leaf: leaf[0], W))
@@ -314,17 +316,17 @@ def test_anti_hebbian_synapses_would_make_the_circuit_a_gradient_flow(seed: int)
 
 
 class AntiHebbianCircuit(eqx.Module):
-    circuit: cf.SimilarityMatching
+    circuit: cf.models.SimilarityMatching
 
-    def __call__(self, t: Any, W: cf.CircuitWeights, args: Any = None) -> cf.CircuitWeights:
+    def __call__(self, t: Any, W: cf.models.CircuitWeights, args: Any = None) -> cf.models.CircuitWeights:
         velocity = self.circuit(t, W)
-        return cf.CircuitWeights(velocity.feedforward, -velocity.to_inhibitory)
+        return cf.models.CircuitWeights(velocity.feedforward, -velocity.to_inhibitory)
 
 
 @given(SEEDS)
 def test_untied_the_circuit_has_no_constant_metric(seed: int):
-    flow = cf.SimilarityMatching(normal(seed, 2, 5), 2, 1)
-    W = cf.CircuitWeights(
+    flow = cf.models.SimilarityMatching(normal(seed, 2, 5), 2, 1)
+    W = cf.models.CircuitWeights(
         *(normal(seed + i, 5, *shape) / 2 for i, shape in enumerate([(2, 2), (1, 2), (2, 1)], 1))
     )
     found = constant(cf.is_gradient(flow, W))

@@ -94,13 +94,15 @@ def test_kill_9_at_five_random_moments(program: Any, tmp_path: Path):
         now = done_on_disk(tmp_path / "killed.zarr")
         assert done < now < CELLS
         done = now
-        unfinished = cf.open_sweep(tmp_path / "killed.zarr")
+        unfinished = cf.sweeps.open_sweep(tmp_path / "killed.zarr")
         assert unfinished.attrs["pending"] == CELLS - done
         finished = unfinished["ending"] != "pending"
         assert bool((unfinished["value"].notnull() | ~finished).all())
         assert bool((unfinished["path"].notnull().all("path_axis0") | ~finished).all())
     finish(program("killed.zarr"))
-    assert same_results(cf.open_sweep(tmp_path / "killed.zarr"), cf.open_sweep(tmp_path / "undisturbed.zarr"))
+    assert same_results(
+        cf.sweeps.open_sweep(tmp_path / "killed.zarr"), cf.sweeps.open_sweep(tmp_path / "undisturbed.zarr")
+    )
     calls = (tmp_path / "calls").read_text().splitlines()
     assert set(calls) == {f"{c} {seed}" for c in np.linspace(0.1, 2.0, 25).tolist() for seed in range(4)}
     assert len(calls) <= CELLS + 5  # each kill costs the cell it struck, and nothing else
@@ -145,7 +147,7 @@ def test_killed_before_any_file_is_in_place(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(Killed):
             sweep(f"{last}.zarr")
         if (tmp_path / f"{last}.zarr" / "ending" / "zarr.json").exists():
-            assert cf.open_sweep(tmp_path / f"{last}.zarr").attrs["pending"] in (2, 4)
+            assert cf.sweeps.open_sweep(tmp_path / f"{last}.zarr").attrs["pending"] in (2, 4)
         renames.clear()
         killed, last = last, -1
         assert same_results(sweep(f"{killed}.zarr"), undisturbed)
@@ -166,11 +168,13 @@ def test_a_file_that_cannot_be_written_ends_in_a_sentence_and_leaves_the_store_i
         "could not be written. What was finished before is whole; see to the disk and run the same"
         in complaint
     )
-    assert cf.open_sweep(tmp_path / "store.zarr").attrs["pending"] == CELLS
+    assert cf.sweeps.open_sweep(tmp_path / "store.zarr").attrs["pending"] == CELLS
     assert list((tmp_path / "store.zarr").rglob("*.partial")) == []
     finish(program("store.zarr"))
     finish(program("undisturbed.zarr"))
-    assert same_results(cf.open_sweep(tmp_path / "store.zarr"), cf.open_sweep(tmp_path / "undisturbed.zarr"))
+    assert same_results(
+        cf.sweeps.open_sweep(tmp_path / "store.zarr"), cf.sweeps.open_sweep(tmp_path / "undisturbed.zarr")
+    )
 
 
 def test_a_disk_that_fills_up_halfway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -195,7 +199,7 @@ def test_a_disk_that_fills_up_halfway(tmp_path: Path, monkeypatch: pytest.Monkey
         ) as full:
             sweep("store.zarr")
     assert full.value.errno == errno.ENOSPC
-    assert 0 < cf.open_sweep(tmp_path / "store.zarr").attrs["pending"] < 6
+    assert 0 < cf.sweeps.open_sweep(tmp_path / "store.zarr").attrs["pending"] < 6
     assert same_results(sweep("store.zarr"), sweep("undisturbed.zarr"))
 
 
@@ -213,7 +217,9 @@ def test_the_second_process_on_a_store_is_refused(program: Any, tmp_path: Path):
     os.kill(first.pid, signal.SIGCONT)
     finish(first)
     finish(program("undisturbed.zarr"))
-    assert same_results(cf.open_sweep(tmp_path / "store.zarr"), cf.open_sweep(tmp_path / "undisturbed.zarr"))
+    assert same_results(
+        cf.sweeps.open_sweep(tmp_path / "store.zarr"), cf.sweeps.open_sweep(tmp_path / "undisturbed.zarr")
+    )
 
 
 # ------------------------------------------------------------------------------------------------- Dask
@@ -326,7 +332,7 @@ def test_a_mistake_on_a_worker_stops_the_sweep_and_keeps_the_rest(client: Any, s
 
     with pytest.raises(RuntimeError, match=r"`fn` failed at c = 2, seed = \d: KeyError: 'width'"):
         sweep(cell, client=client)
-    kept = cf.open_sweep(tmp_path / "store.zarr")
+    kept = cf.sweeps.open_sweep(tmp_path / "store.zarr")
     assert (kept["ending"].sel(c=2.0) == "pending").all()
     assert (kept["ending"].sel(c=0.5) == "completed").any()
     (tmp_path / "width").touch()

@@ -199,7 +199,7 @@ def test_a_mistake_stops_the_sweep_and_names_the_cell(sweep: Any, tmp_path: Path
     message = r"`fn` failed at c = 2, rule = curl, seed = 0: TypeError: can only concatenate str"
     with pytest.raises(RuntimeError, match=message):
         sweep(cell)
-    kept = cf.open_sweep(tmp_path / "store.zarr")
+    kept = cf.sweeps.open_sweep(tmp_path / "store.zarr")
     assert kept.attrs["pending"] == 4
     np.testing.assert_array_equal(kept["value"][:, 0, 0], [0.5, 1.0, np.nan])
     assert (kept["ending"].sel(c=2.0) == "pending").all()
@@ -261,7 +261,7 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(sweep: Any, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         sweep(cell)
-    assert cf.open_sweep(tmp_path / "store.zarr").attrs["pending"] == 7
+    assert cf.sweeps.open_sweep(tmp_path / "store.zarr").attrs["pending"] == 7
     (tmp_path / "on").touch()
     resumed = sweep(cell)
     calls = (tmp_path / "calls").read_text().splitlines()
@@ -282,7 +282,7 @@ def test_a_finished_sweep_is_only_read(sweep: Any, tmp_path: Path):
 
 def test_an_unfinished_store_reads_as_pending(tmp_path: Path):
     def cell(seed: int) -> dict[str, Any]:
-        seen.append(cf.open_sweep(tmp_path / "store.zarr").load())
+        seen.append(cf.sweeps.open_sweep(tmp_path / "store.zarr").load())
         return {"value": seed}
 
     seen: list[xr.Dataset] = []
@@ -533,7 +533,7 @@ def test_cells_marked_as_pending_are_computed_again_with_their_batch(sweep: Any,
     first = sweep(cells, batch="seed").load()
     endings = zarr.open_group(tmp_path / "store.zarr")["ending"]
     endings[1, 0, 1] = "pending"
-    assert cf.open_sweep(tmp_path / "store.zarr").attrs["pending"] == 1
+    assert cf.sweeps.open_sweep(tmp_path / "store.zarr").attrs["pending"] == 1
     (tmp_path / "calls").unlink()
     assert same_results(sweep(cells, batch="seed"), first)
     assert (tmp_path / "calls").read_text() == "(1.0, 'curl')\n"
@@ -578,7 +578,7 @@ def test_wrong_arguments_are_refused_in_a_sentence(sweep: Any, tmp_path: Path, c
 
 def test_only_a_sweep_opens_as_one(tmp_path: Path):
     with pytest.raises(ValueError, match=r"`store` must be the folder of a sweep, but .* is none"):
-        cf.open_sweep(tmp_path)
+        cf.sweeps.open_sweep(tmp_path)
 
 
 # ---------------------------------------------------------------------------------- recipes, command line
@@ -683,12 +683,12 @@ def test_the_command_computes_a_recipe_and_resumes_it(
     assert (code, err) == (0, "")
     assert "completed" in out
     assert "24" in out
-    results = cf.open_sweep(recipe.parent / "store.zarr").load()
+    results = cf.sweeps.open_sweep(recipe.parent / "store.zarr").load()
     assert results["value"].sel(c=10.0, alpha=1.0, rule="curl", seed=1) == 26.0
     code, _, err = command_line(monkeypatch, capsys, recipe)
     assert code == 0
     assert "100%" in err
-    assert len(cf.open_sweep(recipe.parent / "store.zarr").attrs["runs"]) == 1
+    assert len(cf.sweeps.open_sweep(recipe.parent / "store.zarr").attrs["runs"]) == 1
     recipe.write_text(RECIPE.replace("gain = 2.0", "gain = 3.0"))
     code, out, err = command_line(monkeypatch, capsys, recipe)
     assert (code, out) == (2, "")
@@ -716,8 +716,8 @@ def test_the_command_computes_on_workers(
 ):
     code, _, _ = command_line(monkeypatch, capsys, recipe, "--quiet", "--workers", 2)
     assert code == 0
-    there = cf.open_sweep(recipe.parent / "store.zarr").load()
+    there = cf.sweeps.open_sweep(recipe.parent / "store.zarr").load()
     assert "on 2 workers" in there.attrs["runs"][0]
     recipe.write_text(RECIPE.replace("store.zarr", "here.zarr"))
     command_line(monkeypatch, capsys, recipe, "--quiet")
-    assert same_results(there, cf.open_sweep(recipe.parent / "here.zarr"))
+    assert same_results(there, cf.sweeps.open_sweep(recipe.parent / "here.zarr"))

@@ -1,23 +1,22 @@
-"""Networks that learn from data: linear, tanh, erf and ReLU students of any width and depth, and their teachers."""
+"""Networks that learn from data: linear, tanh, erf and ReLU students of any width and depth."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, final
+from collections.abc import Sequence
+from typing import Any, Literal, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.scipy.special as special
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.models.activations import ACTIVATIONS, Activation, network_output, require_chain
 from curlflow.models.curl import CurlFlow
-from curlflow.models.signed import _broadcasts_to
+from curlflow.models.signed import broadcasts_to
 
-Activation = Literal["linear", "tanh", "erf", "relu"]
 Objective = Literal["squared error", "matching"]
+
 Precision = Literal["float64", "float32"]
 
 
@@ -87,10 +86,10 @@ class StudentFlow(eqx.Module):
 
     >>> import curlflow as cf, jax
     >>> keys = jax.random.split(jax.random.key(0), 3)
-    >>> teacher = cf.Teacher(
+    >>> teacher = cf.models.Teacher(
     ...     cf.ensembles.uniform_weights(keys[0], N=10, M=5), activation="tanh", activate_output=True
     ... )
-    >>> flow = cf.StudentFlow(
+    >>> flow = cf.models.StudentFlow(
     ...     *teacher.draw(keys[1], 100),
     ...     cf.Weights([1.0] * 5, [-1.0] + [1.0] * 9),
     ...     activation="tanh",
@@ -160,14 +159,14 @@ class StudentFlow(eqx.Module):
 
     def output(self, W: PyTree[Array], X: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """What the network with weights W answers to the inputs X, in float64."""
-        return _output(jtu.tree_leaves(W), X, self.activation, self.activate_output)
+        return network_output(jtu.tree_leaves(W), X, self.activation, self.activate_output)
 
     def loss(self, W: PyTree[Array]) -> Float[Array, ""]:
         """What gradient flow descends: ½⟨‖e‖²⟩, or the matching loss, above its least value over all answers."""
         if self.objective == "squared error" or not self.activate_output:
             return self.error(W)
         phi = ACTIVATIONS[self.activation]
-        z = _output(jtu.tree_leaves(W), self._data64[0], self.activation, activate_output=False)
+        z = network_output(jtu.tree_leaves(W), self._data64[0], self.activation, activate_output=False)
         y = self._data64[1]
         return (phi.potential(z) - y * z - phi.least(y)).sum() / len(y)
 
@@ -207,9 +206,9 @@ class StudentFlow(eqx.Module):
                 f"but are {jtu.tree_structure(W)} for signs {jtu.tree_structure(self.signs)}."
             )
         layers = jtu.tree_leaves(W)
-        _require_chain(layers, self.X.shape[1], self.targets.shape[1])
+        require_chain(layers, self.X.shape[1], self.targets.shape[1])
         for number, (layer, sign) in enumerate(zip(layers, jtu.tree_leaves(self.signs), strict=True), 1):
-            if not _broadcasts_to(sign.shape, layer.shape):
+            if not broadcasts_to(sign.shape, layer.shape):
                 raise ValueError(
                     f"The signs of layer {number} must broadcast to its weights' shape {layer.shape}, "
                     f"but have shape {sign.shape}."
@@ -261,125 +260,6 @@ class StudentFlow(eqx.Module):
         return self.feedback[below].astype(self.precision)
 
 
-@final
-class Teacher(eqx.Module):
-    """A network that makes data: Gaussian inputs, and its own answers to them, free of noise.
-
-    Parameters
-    ----------
-    weights
-        The layers, from the first to the last, as `Weights` or a tuple. The architecture may differ from the student's.
-    activation
-        "linear", "tanh", "erf" or "relu".
-    activate_output
-        Whether the output has the activation too.
-    standard_deviation
-        Standard deviation of every input, positive. The paper's simulations have 1/√2.
-
-    Raises
-    ------
-    ValueError
-        If the activation is not known, the layers do not fit each other, or the standard deviation is not positive.
-
-    Examples
-    --------
-    >>> import curlflow as cf, jax
-    >>> teacher = cf.Teacher(cf.ensembles.gaussian_weights(jax.random.key(0), N=4, M=3), activation="relu")
-    >>> X, targets = teacher.draw(jax.random.key(1), 250)
-    >>> X.shape, targets.shape
-    ((250, 3), (250, 1))
-    """
-
-    weights: PyTree[Array]
-    standard_deviation: Float[Array, ""]
-    activation: Activation = eqx.field(static=True)
-    activate_output: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        weights: PyTree[ArrayLike],
-        *,
-        activation: Activation,
-        activate_output: bool = False,
-        standard_deviation: float = 0.5**0.5,
-    ):
-        _checks.require_one_of("activation", activation, tuple(ACTIVATIONS))
-        self.weights = _checks.state_pytree("weights", weights)
-        _require_chain(jtu.tree_leaves(self.weights))
-        scale = _checks.float64_array("standard_deviation", standard_deviation)
-        if not _checks.is_traced(scale):
-            _checks.positive_number("standard_deviation", float(scale))
-        self.standard_deviation = scale
-        self.activation, self.activate_output = activation, bool(activate_output)
-
-    def output(self, X: Float[Array, "samples inputs"]) -> Float[Array, "samples outputs"]:
-        """The answers to the inputs X."""
-        return _output(jtu.tree_leaves(self.weights), X, self.activation, self.activate_output)
-
-    def draw(
-        self, key: PRNGKeyArray, samples: int
-    ) -> tuple[Float[Array, "samples inputs"], Float[Array, "samples outputs"]]:
-        """Fresh inputs, shape (samples, M), and the answers to them, shape (samples, P)."""
-        _checks.require_float64()
-        M = jtu.tree_leaves(self.weights)[0].shape[1]
-        X = self.standard_deviation * jax.random.normal(key, (samples, M), jnp.float64)
-        return X, self.output(X)
-
-
-class _Function(NamedTuple):
-    """An activation φ; its slope, from the argument and the value; its integral Φ; min over z of Φ(z) − y z; its range."""
-
-    value: Callable[[Array], Array]
-    slope: Callable[[Array, Array], Array]
-    potential: Callable[[Array], Array]
-    least: Callable[[Array], Array]
-    range: tuple[float, float]
-
-
-def _entropy_of_tanh(y: Array) -> Array:
-    return -(special.xlogy(1 + y, 1 + y) + special.xlogy(1 - y, 1 - y)) / 2
-
-
-ACTIVATIONS: dict[str, _Function] = {
-    "linear": _Function(
-        lambda z: z,
-        lambda z, h: jnp.ones_like(z),
-        lambda z: z**2 / 2,
-        lambda y: -(y**2) / 2,
-        (-np.inf, np.inf),
-    ),
-    "tanh": _Function(
-        jnp.tanh,
-        lambda z, h: 1 - h**2,
-        lambda z: jnp.logaddexp(z, -z) - np.log(2),
-        _entropy_of_tanh,
-        (-1.0, 1.0),
-    ),
-    "erf": _Function(
-        special.erf,
-        lambda z, h: 2 / np.pi**0.5 * jnp.exp(-(z**2)),
-        lambda z: z * special.erf(z) + (jnp.exp(-(z**2)) - 1) / np.pi**0.5,
-        lambda y: (jnp.exp(-(special.erfinv(y) ** 2)) - 1) / np.pi**0.5,
-        (-1.0, 1.0),
-    ),
-    "relu": _Function(
-        jax.nn.relu,
-        lambda z, h: (z > 0).astype(z.dtype),
-        lambda z: jax.nn.relu(z) ** 2 / 2,
-        lambda y: -(y**2) / 2,
-        (0.0, np.inf),
-    ),
-}
-
-
-def _output(layers: list[Array], X: Array, activation: str, activate_output: bool) -> Array:
-    phi, h = ACTIVATIONS[activation].value, X.T
-    for layer in layers[:-1]:
-        h = phi(layer @ h)
-    z = layers[-1] @ h
-    return (phi(z) if activate_output else z).T
-
-
 def _data(X: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     X, targets = _checks.float64_array("X", X), _checks.float64_array("targets", targets)
     if X.ndim != 2 or not len(X):
@@ -417,19 +297,3 @@ def _feedback(
         if B.ndim != 2 or B.shape[1] != outputs:
             raise ValueError(f"`feedback` must have shape (N, P) = (N, {outputs}), but has shape {B.shape}.")
     return matrices
-
-
-def _require_chain(layers: list[Array], inputs: int | None = None, outputs: int | None = None) -> None:
-    """Refuse layers that do not fit each other, the inputs or the outputs."""
-    expected = inputs
-    for number, layer in enumerate(layers, 1):
-        if layer.ndim != 2 or (expected is not None and layer.shape[1] != expected):
-            columns = "fan-in" if expected is None else expected
-            raise ValueError(
-                f"The weights of layer {number} must have shape (units, {columns}), but have shape {layer.shape}."
-            )
-        expected = layer.shape[0]
-    if outputs is not None and expected != outputs:
-        raise ValueError(
-            f"The weights of the last layer must have a row for each of the {outputs} outputs, but have {expected}."
-        )

@@ -1,0 +1,60 @@
+"""Whether tangent vectors grow exponentially, or like a power of time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curlflow.chaos.result import LyapunovSpectrum
+
+GROWTH_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Whether tangent vectors grow exponentially or like a power of time, made by `tangent_growth`.
+
+    Attributes
+    ----------
+    kind
+        "exponential", "algebraic", or "undecided" if neither describes the growth clearly better.
+    rate
+        The fitted exponent λ of e^{λt}.
+    power
+        The fitted exponent p of t^p.
+    residuals
+        Root-mean-square residuals of the two fits of the logarithm, exponential first.
+    """
+
+    kind: str
+    rate: float
+    power: float
+    residuals: tuple[float, float]
+
+
+def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
+    """Whether the leading tangent vector of a computed spectrum grew exponentially or like a power of time.
+
+    Algebraic separation, λ1 ~ log T / T, is not chaos. Both laws, log growth = a + λt and a + p log t, are fitted to the last
+    nine tenths of the run; one is chosen if its residual is less than half the other's.
+    """
+    t = spectrum.times - spectrum.times[0] + spectrum.dt
+    if len(t) < 20:
+        raise ValueError(f"`spectrum` must cover at least 20 intervals, but has {len(t)}.")
+    log_growth = np.cumsum(spectrum.local[:, 0]) * spectrum.dt
+    # Averages over neighbouring intervals: what oscillates along the orbit says nothing about growth.
+    width = max(len(t) // GROWTH_POINTS, 1)
+    t, log_growth = (x[: len(x) // width * width].reshape(-1, width).mean(axis=1) for x in (t, log_growth))
+    kept = slice(len(t) // 10, None)
+    (rate, exponential), (power, algebraic) = (_line(x[kept], log_growth[kept]) for x in (t, np.log(t)))
+    kind = "undecided"
+    if exponential < algebraic / 2:
+        kind = "exponential"
+    elif algebraic < exponential / 2:
+        kind = "algebraic"
+    return Growth(kind, rate, power, (exponential, algebraic))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and root-mean-square residual of a straight line."""
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(slope), float(np.sqrt(np.mean((y - slope * x - intercept) ** 2)))
