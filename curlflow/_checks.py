@@ -18,8 +18,9 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
-# The smallest relative tolerance an integrator can honour in float64: below it, rounding decides the step size.
+# Below the smallest relative tolerance rounding decides the step size; at the largest, errors of a step are no longer small.
 SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)
+LARGEST_RTOL = 0.1
 
 
 def blow_up_limit(blow_up: float, y0: PyTree[Array]) -> float:
@@ -62,7 +63,7 @@ def _as_array(name: str, value: ArrayLike) -> Array:
         raise ValueError(f"`{name}` must be an array of numbers, but is {value!r}.") from error
 
 
-def require_finite(name: str, array: Array) -> None:
+def require_finite(name: str, array: Array | np.ndarray) -> None:
     """Refuse NaN and infinity, naming the first place that holds one."""
     if is_traced(array):
         return
@@ -118,6 +119,17 @@ def positive_number(name: str, value: float) -> float:
     number = finite_number(name, value)
     if number <= 0:
         raise ValueError(f"`{name}` must be positive, but is {number:g}.")
+    return number
+
+
+def relative_tolerance(name: str, value: float) -> float:
+    """Return `value` as a relative tolerance that float64 can honour and that still controls an error."""
+    number = positive_number(name, value)
+    if not SMALLEST_RTOL <= number < LARGEST_RTOL:
+        raise ValueError(
+            f"`{name}` must lie between {SMALLEST_RTOL:.2g}, a hundred times float64's precision, and {LARGEST_RTOL}, "
+            f"but is {number:g}."
+        )
     return number
 
 
@@ -182,47 +194,6 @@ def leading_axis(name: str, tree: PyTree[Array], holds: str) -> int:
             f"`{name}` must have one leading axis of {holds} on every leaf, but the leaves have shapes {shapes}."
         )
     return lengths.pop()
-
-
-def require_flow(system: Any) -> None:
-    """Refuse anything that cannot be called as a vector field f(t, y, args)."""
-    if not callable(system):
-        raise ValueError(
-            "`system` must be a vector field called as f(t, y, args), "
-            f"but is {type(system).__name__}, which cannot be called."
-        )
-
-
-def flow_state(system: Any, y: PyTree[ArrayLike], t: float, args: Any) -> PyTree[Array]:
-    """Return the state `y` as finite float64 arrays that the vector field `system` can move at time `t`."""
-    require_flow(system)
-    finite_number("t", t)
-    state = state_pytree("y", y)
-    require_state(system, state)
-    require_same_structure(system, state, args, t)
-    return state
-
-
-def require_state(system: Any, y: PyTree[Array]) -> None:
-    """Let a system that knows its states' shapes refuse a wrong one."""
-    if hasattr(system, "check_state"):
-        system.check_state(y)
-
-
-def require_same_structure(system: Any, y: PyTree[Array], args: Any, t: float = 0.0) -> None:
-    """Refuse a vector field whose value does not look like the state: same pytree, same shapes, same dtypes."""
-    rate = jax.eval_shape(lambda t, y: system(t, y, args), jnp.asarray(t, jnp.float64), y)
-    if jtu.tree_structure(rate) != jtu.tree_structure(y):
-        raise ValueError(
-            "`system` must return a pytree like its state, "
-            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(rate)}."
-        )
-    for (path, leaf), value in zip(jtu.tree_leaves_with_path(y), jtu.tree_leaves(rate), strict=True):
-        if value.shape != leaf.shape or value.dtype != leaf.dtype:
-            raise ValueError(
-                f"`system` must return {leaf.dtype}{list(leaf.shape)} at y{jtu.keystr(path)}, "
-                f"but returned {value.dtype}{list(value.shape)}."
-            )
 
 
 def writable_file(name: str, path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:

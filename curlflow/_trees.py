@@ -1,4 +1,4 @@
-"""States as pytrees: their size, and stacks of them whose leaves share a leading axis."""
+"""Pytrees of numbers: their size, stacks of them whose leaves share a leading axis, and numbers made arrays."""
 
 from typing import Any
 
@@ -21,3 +21,13 @@ def flatten_states(ys: PyTree[Array]) -> Float[np.ndarray, "states numbers"]:
 def take(ys: PyTree[Array], index: Any) -> PyTree[Array]:
     """The state or states at `index`."""
     return jax.tree.map(lambda leaf: leaf[index], ys)
+
+
+def float64(value: float | Array) -> Float[Array, ""]:
+    """A number as an array, so that another one does not recompile."""
+    return jnp.asarray(value, jnp.float64)
+
+
+def floats_to_arrays(tree: Any) -> Any:
+    """The same with every Python float made an array, so that other ones do not recompile."""
+    return jax.tree.map(lambda leaf: float64(leaf) if isinstance(leaf, float) else leaf, tree)

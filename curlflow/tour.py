@@ -18,11 +18,14 @@ from curlflow.fixed_points.linearize import divergence, spectrum
 from curlflow.models.curl import CurlFlow, Weights
 from curlflow.models.toy import ToyFlow, toy_flow
 from curlflow.orbits.integrate import integrate
-from curlflow.orbits.returns import DENSE_STEPS, return_time, settling_time
+from curlflow.orbits.returns import return_time, settling_time
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Outcome
 from curlflow.plane.planes import eigenplane
 from curlflow.plot import compare_portraits, phase_portrait, save_figure
+
+# Enough for every dense orbit below.
+DENSE_STEPS = 16384
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
 def _orbit_rows(orbits: dict[str, Trajectory]) -> list[Row]:
     rows = []
     for name, orbit in orbits.items():
-        flow: ToyFlow = orbit.system
+        flow = orbit.system
+        assert isinstance(flow, ToyFlow)
         exact = flow.solution(5.0, orbit.ys[0])
         rows.append(Row(f"{name}: w1 at t = 5", float(orbit(5.0)[0]), float(exact[0])))
         exact_time = float(flow.settling_time(orbit.ys[0], 1e-3))
@@ -196,7 +200,7 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
-    origin = jax.tree.map(jnp.zeros_like, learning.final)
+    origin = jax.tree.map(jnp.zeros_like, learning.final_state)
     portrait = phase_portrait(
         flow,
         (-1.5, 1.5),

@@ -27,7 +27,9 @@ def test_the_readmes_example_runs_and_shows_what_its_comments_say(
 def test_the_readmes_table_names_only_what_is_at_the_front_door():
     table = README.split("## What is there")[1].split("##")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    names = [name for cell in cells if "curlflow tour" not in cell for name in re.findall(r"`([\w.]+)`", cell)]
+    names = [
+        name for cell in cells if "curlflow tour" not in cell for name in re.findall(r"`([\w.]+)`", cell)
+    ]
     assert len(names) >= 10
     assert [name for name in names if not is_offered(name)] == []
 

@@ -17,6 +17,7 @@ from curlflow.chaos.engine import intervals as engine
 from curlflow.chaos.engine.problem import Problem, State
 from curlflow.chaos.result import LyapunovEnsemble, LyapunovSpectrum, intervals
 from curlflow.orbits.solvers import Dopri8, Tsit5
+from curlflow.system import check_state, require_flow
 
 DEFAULT_RTOL, DEFAULT_ATOL = 1e-8, 1e-10
 DEFAULT_MAX_STEPS = 1_000_000
@@ -145,7 +146,7 @@ def lyapunov_spectrum(  # pyright: ignore[reportInconsistentOverload]
     """
     is_map = hasattr(system, "step")
     if not is_map:
-        _checks.require_flow(system)
+        require_flow(system)
     _checks.require_one_of("batch", batch, (None, "states", "systems"))
     y0 = _checks.state_pytree("y0", y0)
     members = 1 if batch is None else _checks.leading_axis("y0", y0, "members")
@@ -250,7 +251,7 @@ def _check_start(problem: Problem, y0: PyTree[Array], key: PRNGKeyArray) -> None
         first = jtu.tree_map(lambda leaf: leaf[0], y0)
     if problem.members == "systems":
         system, args = _first_member(problem, jtu.tree_leaves(y0)[0].shape[0])
-    _checks.require_state(system, first)
+    check_state(system, first)
     if problem.solver is None:
         _checks.require_same_structure(
             lambda n, y, args: system.step(jnp.round(n).astype(jnp.int64), y, args), first, args

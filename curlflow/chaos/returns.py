@@ -75,6 +75,6 @@ def _refined(problem: Problem, goal: PyTree[Array], time: float, state: PyTree[A
             blow_up=float(problem.blow_up),
             rtol=1e-11,
             atol=1e-13,
-        ).final
+        ).final_state
         time += step
     return time, float(np.linalg.norm(target - np.asarray(ravel_pytree(state)[0])))

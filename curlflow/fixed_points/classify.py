@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
+from jaxtyping import Array, Complex, Float
 
 from curlflow import _checks
+from curlflow._trees import float64
 from curlflow.fixed_points.linearize import flat_field
+from curlflow.system import Args, Flow, State, StateLike, flow_state
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -65,7 +66,7 @@ class FixedPoint:
         `distance`. An eigenvalue's real part counts as zero below the tolerance times the eigenvalue's condition number.
     """
 
-    point: PyTree[Array] = field(repr=False)
+    point: State = field(repr=False)
     kind: Kind
     eigenvalues: Complex[np.ndarray, " state"] = field(repr=False)
     n_stable: int
@@ -82,7 +83,7 @@ class FixedPoint:
         return f"FixedPoint: {self.kind.value}{place} ({counts}; residual {self.residual:.1e})"
 
 
-def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> FixedPoint:
+def classify(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> FixedPoint:
     r"""Classify a fixed point of a flow by the eigenvalues of its Jacobian, with no number compared with 0.
 
     The directions along a manifold of fixed points are the Jacobian's null space, counted by its numerical rank and confirmed
@@ -119,7 +120,11 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
     >>> print(cf.classify(flow, jnp.array([0.5, 2.0])))
     FixedPoint: stable node across a 1-dimensional manifold of fixed points (1 stable, 0 unstable, 0 centre; residual 0.0e+00)
     """
-    local = LocalField(system, y, t, args)
+    return classified(LocalField(system, flow_state(system, y, t, args), t, args))
+
+
+def classified(local: "LocalField") -> FixedPoint:
+    """The kind of the fixed point at the middle of a local field; ValueError, in words, where there is none."""
     step = newton_step(local.value, local.jacobian)
     changed = np.linalg.norm(local.at(local.flat + step)[1] - local.jacobian)
     _require_fixed_point(local, step, float(changed))
@@ -153,10 +158,10 @@ def classify(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = N
 class LocalField:
     """The vector field and its Jacobian about a state, on flattened NumPy arrays."""
 
-    def __init__(self, system: Any, y: PyTree[ArrayLike], t: float, args: Any):
-        self.y = _checks.flow_state(system, y, t, args)
-        flat, self._unravel = ravel_pytree(self.y)
-        self._system, self._t, self._args = system, jnp.asarray(t, jnp.float64), args
+    def __init__(self, system: Flow, y: State, t: float, args: Args):
+        self.y = y
+        flat, self._unravel = ravel_pytree(y)
+        self._system, self._t, self._args = system, float64(t), args
         self.flat = np.asarray(flat)
         self.n = self.flat.size
         self.value, self.jacobian = self.at(self.flat)
@@ -171,7 +176,7 @@ class LocalField:
 
 
 @eqx.filter_jit
-def _value_and_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Array, Array]:
+def _value_and_jacobian(system: Flow, y: State, t: Array, args: Args) -> tuple[Array, Array]:
     field, flat = flat_field(system, y, t, args)
     return field(flat), jax.jacfwd(field)(flat)
 

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._trees import flatten_states, take
-from curlflow.fixed_points.classify import FixedPoint, LocalField, classify, newton_step
+from curlflow._trees import flatten_states, float64, take
+from curlflow.fixed_points.classify import FixedPoint, LocalField, classified, newton_step
+from curlflow.system import Args, Flow, State, StateLike, flow_state
+
+MOST_DESCENT_STEPS = 256
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,15 @@ class FixedPoints(Sequence[FixedPoint]):
 
 
 def find_fixed_points(
-    system: Any,
-    guesses: PyTree[ArrayLike] | None = None,
+    system: Flow,
+    guesses: StateLike | None = None,
     *,
-    bounds: tuple[PyTree[ArrayLike], PyTree[ArrayLike]] | None = None,
+    bounds: tuple[StateLike, StateLike] | None = None,
     starts: int = 64,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
     key: PRNGKeyArray | None = None,
-    max_steps: int = 256,
+    max_steps: int = MOST_DESCENT_STEPS,
 ) -> FixedPoints:
     """Find fixed points of a flow from many starting points, and classify each.
 
@@ -114,16 +117,22 @@ def find_fixed_points(
         raise ValueError(f"Exactly one of `guesses` and `bounds` must be given, but {given} were.")
     box = None if bounds is None else _box(*bounds)
     if box is not None:
-        starting = _draw(
+        starting = uniform_starts(
             box, _checks.positive_integer("starts", starts), jax.random.key(0) if key is None else key
         )
     else:
         starting = _checks.state_pytree("guesses", guesses)
-    n_starts = _checks.leading_axis("guesses", starting, "starting points")
-    _checks.flow_state(system, take(starting, 0), t, args)
-    ends = _descend(
-        system, starting, jnp.asarray(t, jnp.float64), args, _checks.positive_integer("max_steps", max_steps)
-    )
+    _checks.leading_axis("guesses", starting, "starting points")
+    flow_state(system, take(starting, 0), t, args)
+    return search(system, starting, box, t, args, _checks.positive_integer("max_steps", max_steps))
+
+
+def search(
+    system: Flow, starting: State, box: tuple[State, State] | None, t: float, args: Args, max_steps: int
+) -> FixedPoints:
+    """The fixed points to which descents from starting points lead, which were checked, within a box if there is one."""
+    ends = _descend(system, starting, float64(t), args, max_steps)
+    n_starts = len(jax.tree.leaves(ends)[0])
     found = [_classified(system, take(ends, i), t, args) for i in range(n_starts)]
     converged = [point for point in found if point is not None]
     inside = [point for point in converged if box is None or _inside(point.point, box)]
@@ -131,7 +140,7 @@ def find_fixed_points(
     return FixedPoints(tuple(distinct), n_starts, len(converged), len(converged) - len(inside))
 
 
-def _box(lower: PyTree[ArrayLike], upper: PyTree[ArrayLike]) -> tuple[PyTree[Array], PyTree[Array]]:
+def _box(lower: StateLike, upper: StateLike) -> tuple[State, State]:
     lower, upper = _checks.state_pytree("bounds[0]", lower), _checks.state_pytree("bounds[1]", upper)
     if jax.tree.structure(lower) != jax.tree.structure(upper):
         raise ValueError("`bounds` must be two states of the same structure, but the corners differ.")
@@ -143,17 +152,18 @@ def _box(lower: PyTree[ArrayLike], upper: PyTree[ArrayLike]) -> tuple[PyTree[Arr
     return lower, upper
 
 
-def _draw(box: tuple[PyTree[Array], PyTree[Array]], starts: int, key: PRNGKeyArray) -> PyTree[Array]:
+def uniform_starts(box: tuple[State, State], starts: int, key: PRNGKeyArray) -> State:
+    """Starting points drawn uniformly from a box."""
     low, unravel = ravel_pytree(box[0])
     high = ravel_pytree(box[1])[0]
     return jax.vmap(unravel)(jax.random.uniform(key, (starts, low.size), jnp.float64, low, high))
 
 
 @compiled
-def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_steps: int) -> PyTree[Array]:
+def _descend(system: Flow, starting: State, t: Array, args: Args, max_steps: int) -> State:
     solver = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-14)
 
-    def descend(y: PyTree[Array]) -> PyTree[Array]:
+    def descend(y: State) -> State:
         solution = optx.least_squares(
             lambda y, args: system(t, y, args), solver, y, args, max_steps=max_steps, throw=False
         )
@@ -162,12 +172,12 @@ def _descend(system: Any, starting: PyTree[Array], t: Array, args: Any, max_step
     return jax.vmap(descend)(starting)
 
 
-def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoint | None:
+def _classified(system: Flow, y: State, t: float, args: Args) -> FixedPoint | None:
     """The end of a descent, polished and classified; None if it is not a fixed point."""
     unravel = ravel_pytree(y)[1]
     try:
         local = LocalField(system, y, t, args)
-    except ValueError:  # the state, the flow or its Jacobian is not finite
+    except ValueError:  # the flow or its Jacobian is not finite
         return None
     state, (value, J) = local.flat, (local.value, local.jacobian)
     for _ in range(4):
@@ -177,18 +187,18 @@ def _classified(system: Any, y: PyTree[Array], t: float, args: Any) -> FixedPoin
             break
         state, (value, J) = polished, smaller
     try:
-        return classify(system, unravel(jnp.asarray(state)), t=t, args=args)
+        return classified(LocalField(system, unravel(jnp.asarray(state)), t, args))
     except ValueError:
         return None
 
 
-def _inside(y: PyTree[Array], box: tuple[PyTree[Array], PyTree[Array]]) -> bool:
+def _inside(y: State, box: tuple[State, State]) -> bool:
     point, low, high = (np.asarray(ravel_pytree(tree)[0]) for tree in (y, *box))
     slack = 1e-9 * (high - low)
     return bool(np.all((point >= low - slack) & (point <= high + slack)))
 
 
-def _distinct(points: list[FixedPoint], starting: PyTree[Array]) -> list[FixedPoint]:
+def _distinct(points: list[FixedPoint], starting: State) -> list[FixedPoint]:
     """One of each set of points that coincide to a millionth of the size of all of them and of the starting points."""
     if not points:
         return []

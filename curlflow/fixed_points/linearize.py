@@ -1,7 +1,7 @@
 """Linear approximation of a flow at a point: Jacobians by autodiff, spectra, divergence and curl."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,18 +11,18 @@ import numpy as np
 import scipy.sparse.linalg
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._trees import float64
 from curlflow.outcome import Ending, Outcome
+from curlflow.system import Args, Flow, State, StateLike, flow_state
 
 # A dense eigenvalue problem of this size takes minutes and gigabytes.
 LARGEST_DENSE_SYSTEM = 8192
 
 
-def jacobian(
-    system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None
-) -> Float[Array, "state state"]:
+def jacobian(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> Float[Array, "state state"]:
     """The Jacobian matrix of a flow at the state y, by forward-mode automatic differentiation.
 
     Parameters
@@ -52,13 +52,11 @@ def jacobian(
     Array([[ 0.,  1.],
            [-1.,  0.]], dtype=float64)
     """
-    J = _dense_jacobian(system, _checks.flow_state(system, y, t, args), _time(t), args)
-    _checks.require_finite("Jacobian of f at y", J)
-    return J
+    return _finite_jacobian(system, flow_state(system, y, t, args), t, args)
 
 
 def jacobian_operator(
-    system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None
+    system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None
 ) -> lx.JacobianLinearOperator:
     """The Jacobian of a flow as a linear operator on states: products with vectors only, no matrix.
 
@@ -84,8 +82,8 @@ def jacobian_operator(
     >>> J.mv(jnp.array([0.0, 2.0]))
     Array([2., 0.], dtype=float64)
     """
-    y = _checks.flow_state(system, y, t, args)
-    return lx.JacobianLinearOperator(lambda state, args: system(_time(t), state, args), y, args)
+    y = flow_state(system, y, t, args)
+    return lx.JacobianLinearOperator(lambda state, args: system(float64(t), state, args), y, args)
 
 
 @dataclass(frozen=True)
@@ -130,12 +128,12 @@ class Spectrum:
 
 
 def spectrum(
-    system: Any,
-    y: PyTree[ArrayLike],
+    system: Flow,
+    y: StateLike,
     k: int | None = None,
     *,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
     """Eigenvalues of the Jacobian at y: all of them, or the k with the largest real parts.
@@ -168,27 +166,30 @@ def spectrum(
     >>> [complex(value) for value in centre.eigenvalues]
     [1j, -1j]
     """
-    y = _checks.flow_state(system, y, t, args)
+    y = flow_state(system, y, t, args)
     n = ravel_pytree(y)[0].size
     if k is not None and not 1 <= _checks.positive_integer("k", k) <= n:
         raise ValueError(f"`k` must lie between 1 and the state's size {n}, but is {k}.")
     if k is not None and k < n - 1:
         start = jax.random.normal(jax.random.key(0) if key is None else key, (n,), jnp.float64)
-        return _leading_spectrum(system, y, k, _time(t), args, np.asarray(start))
+        return _leading_spectrum(system, y, k, float64(t), args, np.asarray(start))
     if n > LARGEST_DENSE_SYSTEM:
         raise ValueError(
             f"`k` must be given for states of more than {LARGEST_DENSE_SYSTEM} numbers, but y has {n}: "
             "ask for the leading eigenvalues only."
         )
-    J = np.asarray(jacobian(system, y, t=t, args=args))
+    return dense_spectrum(np.asarray(_finite_jacobian(system, y, t, args)), k)
+
+
+def dense_spectrum(J: Float[np.ndarray, "state state"], k: int | None = None) -> Spectrum:
+    """All eigenvalues of a Jacobian, or the k with the largest real parts, from the matrix itself."""
     values, vectors = np.linalg.eig(J)
     residuals = np.linalg.norm(J @ vectors - vectors * values, axis=0)
-    return _sorted_spectrum(
-        values, vectors, residuals, Outcome(Ending.COMPLETED, None, "All eigenvalues."), k
-    )
+    outcome = Outcome(Ending.COMPLETED, None, "All eigenvalues.")
+    return _sorted_spectrum(values, vectors, residuals, outcome, k)
 
 
-def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
+def divergence(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> Float[Array, ""]:
     """The divergence tr J of a flow at y: the rate at which it grows volumes, in units of 1/time.
 
     Its time average along an orbit is the sum of all Lyapunov exponents. Exact, by n products with the Jacobian; no matrix
@@ -215,12 +216,12 @@ def divergence(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any =
     >>> cf.fixed_points.divergence(cf.toy_flow(s=1.0, flip="readout"), jnp.array([2.0, 1.0]))  # w1² − w2²
     Array(3., dtype=float64)
     """
-    trace = _trace(system, _checks.flow_state(system, y, t, args), _time(t), args)
+    trace = _trace(system, flow_state(system, y, t, args), float64(t), args)
     _checks.require_finite("divergence of f at y", trace)
     return trace
 
 
-def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: Any = None) -> Float[Array, ""]:
+def curl_fraction(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> Float[Array, ""]:
     """How far a flow is from a gradient flow at y: ‖J − Jᵀ‖ / ‖J + Jᵀ‖ in Frobenius norms.
 
     0 where the Jacobian is symmetric, as it is everywhere for a gradient flow; infinite for a pure rotation.
@@ -252,20 +253,27 @@ def curl_fraction(system: Any, y: PyTree[ArrayLike], *, t: float = 0.0, args: An
     return jnp.where(curl > 0, curl / jnp.where(curl > 0, rest, 1.0), 0.0)
 
 
+def _finite_jacobian(system: Flow, y: State, t: float, args: Args) -> Float[Array, "state state"]:
+    J = dense_jacobian(system, y, float64(t), args)
+    _checks.require_finite("Jacobian of f at y", J)
+    return J
+
+
 @eqx.filter_jit
-def _dense_jacobian(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, "state state"]:
+def dense_jacobian(system: Flow, y: State, t: Array, args: Args) -> Float[Array, "state state"]:
+    """The Jacobian at a state that was checked."""
     field, flat = flat_field(system, y, t, args)
     return jax.jacfwd(field)(flat)
 
 
 @eqx.filter_jit
-def _jacobian_product(system: Any, y: PyTree[Array], t: Array, args: Any, v: Array) -> Float[Array, " state"]:
+def _jacobian_product(system: Flow, y: State, t: Array, args: Args, v: Array) -> Float[Array, " state"]:
     field, flat = flat_field(system, y, t, args)
     return jax.jvp(field, (flat,), (v,))[1]
 
 
 @eqx.filter_jit
-def _trace(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, ""]:
+def _trace(system: Flow, y: State, t: Array, args: Args) -> Float[Array, ""]:
     field, flat = flat_field(system, y, t, args)
     _, product = jax.linearize(field, flat)
 
@@ -275,14 +283,16 @@ def _trace(system: Any, y: PyTree[Array], t: Array, args: Any) -> Float[Array, "
     return jax.lax.map(diagonal_entry, jnp.arange(flat.size), batch_size=min(flat.size, 64)).sum()
 
 
-def flat_field(system: Any, y: PyTree[Array], t: Array, args: Any) -> tuple[Any, Float[Array, " state"]]:
+def flat_field(
+    system: Flow, y: State, t: Array, args: Args
+) -> tuple[Callable[[Array], Array], Float[Array, " state"]]:
     """The vector field on flattened states, and the flattened state."""
     flat, unravel = ravel_pytree(y)
     return lambda state: ravel_pytree(system(t, unravel(state), args))[0], flat
 
 
 def _leading_spectrum(
-    system: Any, y: PyTree[Array], k: int, t: Array, args: Any, start: Float[np.ndarray, " state"]
+    system: Flow, y: State, k: int, t: Array, args: Args, start: Float[np.ndarray, " state"]
 ) -> Spectrum:
     def product(v: np.ndarray) -> np.ndarray:
         return np.asarray(_jacobian_product(system, y, t, args, jnp.asarray(v.reshape(-1))))
@@ -314,7 +324,3 @@ def _sorted_spectrum(
     return Spectrum(
         values[order].astype(complex), vectors[:, order].astype(complex), residuals[order], outcome
     )
-
-
-def _time(t: float) -> Float[Array, ""]:
-    return jnp.asarray(t, jnp.float64)

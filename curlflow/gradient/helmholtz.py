@@ -4,7 +4,6 @@ Both potentials are polynomials, found by projection: no grid, and for polynomia
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -13,7 +12,8 @@ from jaxtyping import Float
 from numpy.polynomial import legendre
 
 from curlflow import _checks
-from curlflow.plane.planes import Limits, Plane, planar_state_space, velocity_in_plane, window_limits
+from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
+from curlflow.system import Args, Flow
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class HelmholtzSplit:
 
 
 def helmholtz_split(
-    system: Any,
+    system: Flow,
     xlim: Limits,
     ylim: Limits,
     *,
@@ -90,7 +90,7 @@ def helmholtz_split(
     degree: int = 32,
     resolution: int = 101,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
 ) -> HelmholtzSplit:
     r"""Split a flow's velocity in a window of a plane into a gradient part and a rotational part.
 
@@ -146,10 +146,10 @@ def helmholtz_split(
     True
     """
     xlim, ylim = window_limits("xlim", xlim), window_limits("ylim", ylim)
-    plane = planar_state_space(system, t, args) if plane is None else plane
     for name, value in (("degree", degree), ("resolution", resolution)):
         if _checks.positive_integer(name, value) < 2:
             raise ValueError(f"`{name}` must be at least 2, but is 1.")
+    plane = checked_plane(system, plane, t, args)
     nodes, weights = legendre.leggauss(2 * degree)
     at_nodes = _Polynomials(nodes, degree, xlim, ylim)
     v = _velocity(system, plane, at_nodes.x, at_nodes.y, t, args)
@@ -259,7 +259,7 @@ def _mean_square(field: Float[np.ndarray, "2 y x"], weights: Float[np.ndarray, "
 
 
 def _velocity(
-    system: Any, plane: Plane, x: np.ndarray, y: np.ndarray, t: float, args: Any
+    system: Flow, plane: Plane, x: np.ndarray, y: np.ndarray, t: float, args: Args
 ) -> Float[np.ndarray, "2 y x"]:
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     velocity, _ = velocity_in_plane(system, plane, grid, t, args)

@@ -1,17 +1,18 @@
 """The question whether a flow is a gradient flow, and its answer with the evidence."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Float
 from scipy.stats import beta
 
 from curlflow import _checks
-from curlflow._trees import take
-from curlflow.fixed_points.linearize import jacobian
+from curlflow._trees import float64, take
+from curlflow.fixed_points.linearize import dense_jacobian
 from curlflow.gradient import diagonal_metric as diagonal
 from curlflow.gradient.constant_metric import LARGEST_SEARCH, ConstantMetric, constant_metrics, risk_of
+from curlflow.system import Args, Flow, StateLike, flow_state
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ class GradientTest:
 
 
 def is_gradient(
-    system: Any,
-    ys: PyTree[ArrayLike],
+    system: Flow,
+    ys: StateLike,
     *,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
     tolerance: float = 1e-9,
 ) -> GradientTest:
     r"""Test at sampled points whether a flow follows a gradient.
@@ -158,7 +159,7 @@ def is_gradient(
            [ 0., -1.]]))
     """
     tolerance = _checks.positive_number("tolerance", tolerance)
-    Js = np.stack([jacobian(system, y, t=t, args=args) for y in _points(ys)])
+    Js = _jacobians(system, ys, t, args)
     asymmetries = np.array([diagonal.asymmetry(J[None]) for J in Js])
     units, groups = diagonal.balancing_units(Js, tolerance)
     balanced = diagonal.in_units(Js, units)
@@ -180,10 +181,13 @@ def is_gradient(
     )
 
 
-def _points(ys: PyTree[ArrayLike]) -> list[PyTree[Array]]:
+def _jacobians(system: Flow, ys: StateLike, t: float, args: Args) -> Float[np.ndarray, "points state state"]:
     ys = _checks.state_pytree("ys", ys)
     count = _checks.leading_axis("ys", ys, "points")
-    return [take(ys, i) for i in range(count)]
+    flow_state(system, take(ys, 0), t, args)
+    Js = np.stack([dense_jacobian(system, take(ys, i), float64(t), args) for i in range(count)])
+    _checks.require_finite("Jacobians of f at ys", Js)
+    return Js
 
 
 def _metric_kind(

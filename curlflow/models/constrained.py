@@ -10,6 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
 from curlflow import _checks
+from curlflow.system import Args, Flow, State, check_state, handed_on, known, pushed, require_flow
 
 
 @final
@@ -45,27 +46,26 @@ class NormConstrained(eqx.Module):
     0.0
     """
 
-    flow: Callable[..., PyTree[Array]]
+    flow: Flow
 
-    def __init__(self, flow: Callable[..., PyTree[Array]]):
-        _checks.require_flow(flow)
+    def __init__(self, flow: Flow):
+        require_flow(flow)
         self.flow = flow
 
-    def __call__(self, t: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def __call__(self, t: Any, y: State, args: Args = None) -> State:
         """The wrapped flow's velocity, with each layer's motion along itself taken out."""
         return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
 
-    def tangent(self, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def tangent(self, t: Any, y: State, V: State, args: Args = None) -> State:
         """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf.
 
         With ν_l = ⟨F_l, W_l⟩ / ⟨W_l, W_l⟩ it is J_F V − ν_l V_l − (dν_l V) W_l, where the gradient dν_l of a number is one
         pull-back through the wrapped flow, whatever k.
         """
-        if not hasattr(self.flow, "tangent"):
-            axes = jtu.tree_map(lambda layer: max(layer.ndim - 1, 0), y)
-            derivative = jax.linearize(lambda y: self(t, y, args), y)[1]
-            return jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
-        rate = self.flow.tangent(t, y, V, args)  # pyright: ignore[reportFunctionMemberAccess]
+        tangent = known(self.flow, "tangent")
+        if tangent is None:
+            return pushed(lambda y: self(t, y, args), y, V)[1]
+        rate = tangent(t, y, V, args)
         nu, pull_back = jax.vjp(lambda y: self._growth_rates(t, y, args), y)
         changes = [_inner_product(pull_back(unit)[0], V) for unit in jnp.eye(len(nu))]
         layers, structure = jtu.tree_flatten(y)
@@ -74,33 +74,32 @@ class NormConstrained(eqx.Module):
             structure, [r - n * v - _along_layer(change, layer) for r, n, v, change, layer in terms]
         )
 
-    def _growth_rates(self, t: Any, y: PyTree[Array], args: Any) -> Float[Array, " layers"]:
+    def _growth_rates(self, t: Any, y: State, args: Args) -> Float[Array, " layers"]:
         """The rate ν_l at which the wrapped flow alone would stretch every layer."""
         pairs = zip(jtu.tree_leaves(self.flow(t, y, args)), jtu.tree_leaves(y), strict=True)
         return jnp.stack([jnp.vdot(velocity, layer) / jnp.vdot(layer, layer) for velocity, layer in pairs])
 
     @property
-    def loss(self) -> Callable[[PyTree[Array]], Float[Array, ""]]:
+    def loss(self) -> Callable[[State], Float[Array, ""]]:
         """The wrapped flow's loss; absent where the wrapped flow has none."""
-        return self.flow.loss  # pyright: ignore[reportFunctionMemberAccess]
+        return handed_on(self.flow, "loss")
 
     @property
-    def symmetries(self) -> Callable[[PyTree[Array]], PyTree[Array]]:
+    def symmetries(self) -> Callable[[State], State]:
         """The wrapped flow's symmetries, which are kept if they change no layer's norm; absent where it has none."""
-        return self.flow.symmetries  # pyright: ignore[reportFunctionMemberAccess]
+        return handed_on(self.flow, "symmetries")
 
-    def conserved(self, y: PyTree[Array]) -> Float[Array, " layers"]:
+    def conserved(self, y: State) -> Float[Array, " layers"]:
         """The squared norm of every layer, in the pytree's order. The free flow's own invariants are not kept."""
         return jnp.stack([jnp.vdot(layer, layer) for layer in jtu.tree_leaves(y)])
 
     def gradient_flow(self) -> "NormConstrained":
         """The norm-constrained flow of the wrapped flow's gradient flow."""
-        return NormConstrained(self.flow.gradient_flow())  # pyright: ignore[reportFunctionMemberAccess]
+        return NormConstrained(handed_on(self.flow, "gradient_flow")())
 
-    def check_state(self, y: PyTree[Array]) -> None:
+    def check_state(self, y: State) -> None:
         """Raise ValueError if the wrapped flow refuses `y`, or if a layer of `y` is zero."""
-        if hasattr(self.flow, "check_state"):
-            self.flow.check_state(y)  # pyright: ignore[reportFunctionMemberAccess]
+        check_state(self.flow, y)
         for path, layer in jtu.tree_leaves_with_path(y):
             if not _checks.is_traced(layer) and not jnp.any(layer):
                 raise ValueError(
@@ -112,7 +111,7 @@ def _tangent_to_sphere(velocity: Array, layer: Array) -> Array:
     return velocity - layer * (jnp.vdot(velocity, layer) / jnp.vdot(layer, layer))
 
 
-def _inner_product(gradient: PyTree[Array], V: PyTree[Array]) -> Float[Array, " k"]:
+def _inner_product(gradient: PyTree[Array], V: State) -> Float[Array, " k"]:
     """The inner product of a gradient with every tangent vector."""
     products = jtu.tree_map(_inner_product_of_layers, gradient, V)
     return sum(jtu.tree_leaves(products), jnp.zeros(()))

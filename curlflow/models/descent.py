@@ -1,15 +1,30 @@
 """The discrete learning rule, as maps: full-batch descent on any flow, and minibatch descent on data."""
 
+from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import (
+    Args,
+    DataFlow,
+    DataSource,
+    Flow,
+    State,
+    check_state,
+    euler_step,
+    handed_on,
+    require_data_flow,
+    require_data_source,
+    require_flow,
+    rescaled,
+)
 
 
 @final
@@ -52,37 +67,33 @@ class DescentMap(eqx.Module):
     Array([[1.  , 0.65]], dtype=float64)
     """
 
-    flow: Any
+    flow: Flow
     learning_rate: Float[Array, ""]
     renormalise: bool = eqx.field(static=True)
 
-    def __init__(self, flow: Any, learning_rate: ArrayLike, renormalise: bool = False):
-        _checks.require_flow(flow)
+    def __init__(self, flow: Flow, learning_rate: ArrayLike, renormalise: bool = False):
+        require_flow(flow)
         self.flow = flow
         self.learning_rate = _learning_rate(learning_rate)
         self.renormalise = bool(renormalise)
 
-    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def step(self, n: Any, y: State, args: Args = None) -> State:
         """The state after step number n from the state y."""
-        if hasattr(self.flow, "descend"):
-            moved = self.flow.descend(y, self.learning_rate)
-        else:
-            velocity = self.flow(n * self.learning_rate, y, args)
-            moved = jtu.tree_map(lambda layer, rate: layer + self.learning_rate * rate, y, velocity)
-        return _rescaled(self.flow, moved, y) if self.renormalise else moved
+        moved = euler_step(self.flow, n * self.learning_rate, y, self.learning_rate, args)
+        return rescaled(self.flow, moved, y) if self.renormalise else moved
 
     @property
-    def loss(self) -> Any:
+    def loss(self) -> Callable[[State], Float[Array, ""]]:
         """The flow's loss; absent where the flow has none."""
-        return self.flow.loss
+        return handed_on(self.flow, "loss")
 
     def gradient_flow(self) -> "DescentMap":
         """Descent with the same step on the flow's gradient flow."""
-        return DescentMap(self.flow.gradient_flow(), self.learning_rate, self.renormalise)
+        return DescentMap(handed_on(self.flow, "gradient_flow")(), self.learning_rate, self.renormalise)
 
-    def check_state(self, y: PyTree[Array]) -> None:
+    def check_state(self, y: State) -> None:
         """Raise ValueError if the flow refuses `y`, or if a layer that must be rescaled is zero."""
-        _checks.require_state(self.flow, y)
+        check_state(self.flow, y)
         if self.renormalise:
             _require_nonzero_layers(y)
 
@@ -140,32 +151,25 @@ class MinibatchDescent(eqx.Module):
     (2, 3)
     """
 
-    flow: Any
+    flow: DataFlow
     learning_rate: Float[Array, ""]
     key: PRNGKeyArray
-    teacher: Any
+    teacher: DataSource | None
     batch: int = eqx.field(static=True)
     renormalise: bool = eqx.field(static=True)
 
     def __init__(
         self,
-        flow: Any,
+        flow: DataFlow,
         *,
         learning_rate: ArrayLike,
         batch: int,
         key: PRNGKeyArray,
         renormalise: bool = True,
-        teacher: Any = None,
+        teacher: DataSource | None = None,
     ):
-        if not hasattr(flow, "velocity_on"):
-            raise ValueError(
-                f"`flow` must be a flow over a data set, such as StudentFlow, but is {type(flow).__name__}."
-            )
-        if teacher is not None and not hasattr(teacher, "draw"):
-            raise ValueError(
-                f"`teacher` must have a method draw(key, samples), but {type(teacher).__name__} has none."
-            )
-        self.flow, self.teacher = flow, teacher
+        self.flow = require_data_flow(flow)
+        self.teacher = None if teacher is None else require_data_source(teacher)
         self.learning_rate = _learning_rate(learning_rate)
         self.batch = _checks.positive_integer("batch", batch)
         if len(flow.X) % self.batch:
@@ -173,7 +177,7 @@ class MinibatchDescent(eqx.Module):
         self.key = _checks.random_key("key", key)
         self.renormalise = bool(renormalise)
 
-    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def step(self, n: Any, y: State, args: Args = None) -> State:
         """The weights after epoch number n from the weights y."""
         key = jax.random.fold_in(self.key, jnp.asarray(n).astype(jnp.uint32))
         samples = len(self.flow.X)
@@ -184,31 +188,32 @@ class MinibatchDescent(eqx.Module):
         return jax.lax.scan(lambda y, batch: (self._descend(y, *data(batch)), None), y, batches)[0]
 
     @property
-    def loss(self) -> Any:
-        """The flow's loss, over all of its samples."""
-        return self.flow.loss
+    def loss(self) -> Callable[[State], Float[Array, ""]]:
+        """The flow's loss, over all of its samples; absent where the flow has none."""
+        return handed_on(self.flow, "loss")
 
     def gradient_flow(self) -> "MinibatchDescent":
         """Stochastic gradient descent on the same data: the flow's gradient flow in its place."""
-        return eqx.tree_at(lambda descent: descent.flow, self, self.flow.gradient_flow())
+        return eqx.tree_at(lambda descent: descent.flow, self, handed_on(self.flow, "gradient_flow")())
 
-    def check_state(self, y: PyTree[Array]) -> None:
+    def check_state(self, y: State) -> None:
         """Raise ValueError if the flow refuses y, or if a layer that must be rescaled is zero."""
-        _checks.require_state(self.flow, y)
+        check_state(self.flow, y)
         if self.renormalise:
             _require_nonzero_layers(y)
 
     def _fresh(self, key: PRNGKeyArray) -> tuple[Array, Array]:
+        assert self.teacher is not None
         return self.teacher.draw(key, self.batch)
 
     def _members(self, batch: Int[Array, " batch"]) -> tuple[Array, Array]:
         return self.flow.X[batch], self.flow.targets[batch]
 
-    def _descend(self, y: PyTree[Array], X: Array, targets: Array) -> PyTree[Array]:
+    def _descend(self, y: State, X: Array, targets: Array) -> State:
         step = self.learning_rate * (self.batch / len(self.flow.X))
         velocity = self.flow.velocity_on(y, X, targets)
         moved = jtu.tree_map(lambda layer, rate: layer + step * rate, y, velocity)
-        return _rescaled(self, moved, y) if self.renormalise else moved
+        return rescaled(self.flow, moved, y) if self.renormalise else moved
 
 
 def _learning_rate(value: ArrayLike) -> Float[Array, ""]:
@@ -219,18 +224,7 @@ def _learning_rate(value: ArrayLike) -> Float[Array, ""]:
     return rate
 
 
-def _rescaled(flow: Any, y: PyTree[Array], like: PyTree[Array]) -> PyTree[Array]:
-    """The state y with every layer brought to the norm that it has in the state `like`."""
-    if hasattr(flow, "rescale"):
-        return flow.rescale(y, like)
-
-    def rescale(layer: Array, before: Array) -> Array:
-        return layer * jnp.sqrt(jnp.vdot(before, before) / jnp.vdot(layer, layer))
-
-    return jtu.tree_map(rescale, y, like)
-
-
-def _require_nonzero_layers(y: PyTree[Array]) -> None:
+def _require_nonzero_layers(y: State) -> None:
     for path, layer in jtu.tree_leaves_with_path(y):
         if not _checks.is_traced(layer) and not jnp.any(layer):
             raise ValueError(

@@ -60,8 +60,8 @@ class FastNeurons(eqx.Module):
     >>> import curlflow as cf, jax.numpy as jnp
     >>> hebbian = cf.models.HebbianFlow(f=[0.5, 0.2], decay=1.0)
     >>> network = cf.models.FastNeurons(hebbian, epsilon=0.01)
-    >>> slow = cf.integrate(hebbian, jnp.zeros((2, 2)), 1.0).final
-    >>> both = cf.integrate(network, network.at_rest(jnp.zeros((2, 2))), 1.0).final
+    >>> slow = cf.integrate(hebbian, jnp.zeros((2, 2)), 1.0).final_state
+    >>> both = cf.integrate(network, network.at_rest(jnp.zeros((2, 2))), 1.0).final_state
     >>> float(abs(both.W - slow).max()) < 0.01
     True
     """

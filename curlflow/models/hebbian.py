@@ -165,7 +165,7 @@ class HebbianFlow(eqx.Module):
     def check_state(self, W: Float[Array, "neurons neurons"]) -> None:
         """Raise ValueError if W is not a matrix of shape (N, N)."""
         N = len(self.d)
-        if not hasattr(W, "shape"):
+        if not isinstance(W, (Array, np.ndarray)):
             raise ValueError(f"The state of a HebbianFlow must be a matrix W, but is {type(W).__name__}.")
         _checks.require_shape("W", W, (N, N), "(N, N)")
 

@@ -97,7 +97,7 @@ class StudentFlow(eqx.Module):
     ... )
     >>> W = cf.ensembles.uniform_weights(keys[2], N=10, M=5)
     >>> run = cf.integrate(cf.NormConstrained(flow), W, 10.0)
-    >>> bool(flow.loss(run.final) < flow.loss(W))
+    >>> bool(flow.loss(run.final_state) < flow.loss(W))
     True
     """
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
@@ -143,7 +144,7 @@ class ToyFlow(eqx.Module):
 
     def check_state(self, w: Array) -> None:
         """Raise ValueError if the state is not an array [w1, w2]."""
-        if not hasattr(w, "shape"):
+        if not isinstance(w, (Array, np.ndarray)):
             raise ValueError(
                 f"The state of the toy flow must be an array [w1, w2], but is {type(w).__name__}."
             )

@@ -1,7 +1,7 @@
 """Adaptive integration of flows: `integrate` → `Trajectory`."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -9,49 +9,48 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow._trees import size
+from curlflow._trees import float64, floats_to_arrays, size, take
 from curlflow.orbits.solve import (
+    DEFAULT_MAX_STEPS,
+    Observe,
     Problem,
     Stop,
     batch_outcomes_of,
-    float64,
-    last_state,
+    final_state,
     outcome_of,
     saved,
     solve,
 )
-from curlflow.orbits.solvers import Dopri8, Tsit5
+from curlflow.orbits.solvers import Dopri8, SolverChoice, Tsit5, chosen_solver
 from curlflow.orbits.trajectory import Trajectory
+from curlflow.system import Args, Flow, State, StateLike, check_state, require_flow, require_same_structure
 
 # Without chosen times a trajectory is sampled often enough to be drawn.
 DEFAULT_SAMPLES = 257
-DEFAULT_MAX_STEPS = 1_000_000
 # Dense output keeps every stage of every step in a buffer of this many steps.
 DEFAULT_MAX_DENSE_STEPS = 4096
 # Dopri8 takes the fewest steps, but its many stages compile and stream slowly in large systems.
 LARGEST_DOPRI8_SYSTEM = 64
 
-Solver = Literal["tsit5", "dopri8", "kvaerno5"] | diffrax.AbstractSolver
-
 
 def integrate(
-    system: Any,
-    y0: PyTree[ArrayLike],
+    system: Flow,
+    y0: StateLike,
     t1: float,
     *,
     t0: float = 0.0,
     ts: ArrayLike | None = None,
-    args: Any = None,
+    args: Args = None,
     batch: bool = False,
     dense: bool = False,
-    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None,
+    observe: Observe | None = None,
     stop: Stop | None = None,
     blow_up: float = 1e6,
-    solver: Solver | None = None,
+    solver: SolverChoice | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
     max_steps: int | None = None,
@@ -126,57 +125,59 @@ def integrate(
     >>> cf.integrate(both, cf.Weights(W1=[[2.0]], W2=[[1.0]]), 10.0).outcome.ending
     <Ending.BLEW_UP: 'blew up'>
     """
-    _checks.require_flow(system)
+    require_flow(system)
     y0 = _checks.state_pytree("y0", y0)
     members = _checks.leading_axis("y0", y0, "members") if batch else 1
     if batch and (dense or callable(stop) or observe is not None):
         raise ValueError(
             "`dense`, `observe` and a `stop` function must be used with one initial condition, but y0 is a batch."
         )
-    args = jtu.tree_map(lambda leaf: float64(leaf) if isinstance(leaf, float) else leaf, args)
+    args = floats_to_arrays(args)
     problem = Problem(
         t0=float64(_checks.finite_number("t0", t0)),
         t1=float64(_checks.finite_number("t1", t1)),
-        rtol=float64(_relative_tolerance(rtol)),
+        rtol=float64(_checks.relative_tolerance("rtol", rtol)),
         atol=float64(_checks.non_negative_number("atol", atol)),
         blow_up=float64(_checks.blow_up_limit(blow_up, y0)),
         args=args,
         system=system,
         stop=_check_stop(stop),
-        solver=_choose_solver(solver, size(y0) // members),
+        solver=chosen_solver(solver, default_solver(size(y0) // members)),
         is_batch=batch,
         dense=dense,
         max_steps=_step_budget(max_steps, dense),
         progress=progress,
         observe=observe,
     )
-    times = jnp.asarray(_save_times(ts, float(problem.t0), float(problem.t1)))
+    times = _save_times(ts, float(problem.t0), float(problem.t1))
     _check_start(system, float(t0), y0, args, batch)
     if callable(stop):
         _check_verdict(stop, float(t0), y0, args)
-    solution = solve(problem, y0, times)
-    outcome = batch_outcomes_of(problem, solution) if batch else outcome_of(problem, solution)
+    return solved(problem, y0, times)
+
+
+def solved(problem: Problem, y0: State, times: Float[np.ndarray, " times"]) -> Trajectory:
+    """The trajectory of a problem that was checked, saved at the given times."""
+    solution = solve(problem, y0, jnp.asarray(times))
     ts, ys = saved(problem, solution)
-    stats = {
-        "solver": type(problem.solver).__name__,
-        "rtol": float(rtol),
-        "atol": float(atol),
-        "steps": int(solution.stats["num_steps"]),
-        "accepted": int(solution.stats["num_accepted_steps"]),
-        "rejected": int(solution.stats["num_rejected_steps"]),
-    }
-    known = system if observe is None else None  # what was observed of a state has no loss
-    last = last_state(problem, solution)
-    return Trajectory(ts, ys, outcome, stats, known, args, solution.interpolation, last_state=last)
-
-
-def _relative_tolerance(rtol: float) -> float:
-    rtol = _checks.positive_number("rtol", rtol)
-    if rtol < _checks.SMALLEST_RTOL:
-        raise ValueError(
-            f"`rtol` must be at least {_checks.SMALLEST_RTOL:.2g}, a hundred times float64's precision, but is {rtol:g}."
-        )
-    return rtol
+    return Trajectory(
+        ts=ts,
+        ys=ys,
+        outcome=(batch_outcomes_of if problem.is_batch else outcome_of)(problem, solution),
+        stats={
+            "solver": type(problem.solver).__name__,
+            "rtol": float(problem.rtol),
+            "atol": float(problem.atol),
+            "steps": int(solution.stats["num_steps"]),
+            "accepted": int(solution.stats["num_accepted_steps"]),
+            "rejected": int(solution.stats["num_rejected_steps"]),
+        },
+        # What was observed of a state has no loss.
+        system=problem.system if problem.observe is None else None,
+        args=problem.args,
+        interpolation=solution.interpolation,
+        final_state=final_state(problem, solution),
+    )
 
 
 def _check_stop(stop: Stop | None) -> Stop | None:
@@ -187,18 +188,9 @@ def _check_stop(stop: Stop | None) -> Stop | None:
     return stop
 
 
-def _choose_solver(solver: Solver | None, size: int) -> diffrax.AbstractSolver:
-    if isinstance(solver, diffrax.AbstractAdaptiveSolver):
-        return solver
-    named = {"tsit5": Tsit5, "dopri8": Dopri8, "kvaerno5": diffrax.Kvaerno5}
-    if isinstance(solver, str) and solver in named:
-        return named[solver]()
-    if solver is None:
-        return Dopri8() if size <= LARGEST_DOPRI8_SYSTEM else Tsit5()
-    raise ValueError(
-        f"`solver` must be one of {', '.join(map(repr, named))}, or a diffrax solver with an error estimate, "
-        f"but is {solver!r}."
-    )
+def default_solver(numbers: int) -> diffrax.AbstractSolver[Any]:
+    """The solver for states of so many numbers."""
+    return Dopri8() if numbers <= LARGEST_DOPRI8_SYSTEM else Tsit5()
 
 
 def _step_budget(max_steps: int | None, dense: bool) -> int:
@@ -225,21 +217,21 @@ def _save_times(ts: ArrayLike | None, t0: float, t1: float) -> np.ndarray:
     return times
 
 
-def _check_start(system: Any, t0: float, y0: PyTree[Array], args: Any, batch: bool) -> None:
+def _check_start(system: Flow, t0: float, y0: State, args: Args, batch: bool) -> None:
     """Refuse a state that the system cannot move, or a system that is not finite there, before anything is compiled."""
-    first = jtu.tree_map(lambda leaf: leaf[0], y0) if batch else y0
-    _checks.require_state(system, first)
-    _checks.require_same_structure(system, first, args, t0)
+    first = take(y0, 0) if batch else y0
+    check_state(system, first)
+    require_same_structure(lambda y: system(float64(t0), y, args), first)
     for path, leaf in jtu.tree_leaves_with_path(_velocity(system, float64(t0), y0, args, batch)):
         _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
 
 
 @eqx.filter_jit
-def _velocity(system: Any, t: Array, y0: PyTree[Array], args: Any, batch: bool) -> PyTree[Array]:
+def _velocity(system: Flow, t: Array, y0: State, args: Args, batch: bool) -> State:
     return jax.vmap(lambda y: system(t, y, args))(y0) if batch else system(t, y0, args)
 
 
-def _check_verdict(stop: Callable[..., Any], t0: float, y0: PyTree[Array], args: Any) -> None:
+def _check_verdict(stop: Callable[..., Any], t0: float, y0: State, args: Args) -> None:
     """Refuse a stop condition whose value is not one truth value: a number would count as true."""
     verdict = eqx.filter_eval_shape(lambda: jnp.asarray(stop(float64(t0), y0, args)))
     if verdict.shape != () or verdict.dtype != bool:

@@ -1,6 +1,5 @@
 """Iteration of maps: `iterate` → `Trajectory`, with observables folded over the steps."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,14 +8,16 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, Int, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._trees import float64
+from curlflow.orbits.solve import Observe
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Ending, Outcome
+from curlflow.system import Args, Map, State, StateLike, map_state
 
 # As many states as integration saves by default.
 DEFAULT_SAMPLES = 256
@@ -25,16 +26,26 @@ DEFAULT_SAMPLES = 256
 CHUNK = 64
 
 
+class Problem(eqx.Module):
+    """What to iterate, what to save of its states, and what to fold over its steps."""
+
+    system: Map
+    args: Args
+    observe: Observe | None
+    fold: dict[str, Any]
+    blow_up: Float[Array, ""]
+
+
 def iterate(
-    system: Any,
-    y0: PyTree[ArrayLike],
+    system: Map,
+    y0: StateLike,
     steps: int,
     *,
     n0: int = 0,
     every: int | None = None,
-    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None,
+    observe: Observe | None = None,
     fold: dict[str, Any] | None = None,
-    args: Any = None,
+    args: Args = None,
     blow_up: float = 1e6,
     progress: bool = False,
 ) -> Trajectory:
@@ -68,7 +79,7 @@ def iterate(
     -------
     Trajectory
         Step numbers as times, states (or what was observed of them), the outcome, and the folded values. The final state
-        itself is in `last_state`. After a blow-up, the last state is the first beyond the limit, and folded values end with
+        itself is in `final_state`. After a blow-up, the last state is the first beyond the limit, and folded values end with
         the last interval of `every` steps that stayed within it.
 
     Raises
@@ -88,18 +99,18 @@ def iterate(
     >>> bool(run.loss()[-1] < 1e-12), sorted(run.folded)
     (True, ['q'])
     """
-    if not hasattr(system, "step"):
-        raise ValueError(
-            f"`system` must be a map with a method step(n, y, args), but {type(system).__name__} has none: integrate flows."
-        )
-    y0 = _checks.state_pytree("y0", y0)
+    y0 = map_state(system, y0, args, "y0")
     steps = _checks.positive_integer("steps", steps)
     first = int(_checks.finite_number("n0", n0))
     every = max(steps // DEFAULT_SAMPLES, 1) if every is None else _checks.positive_integer("every", every)
-    _checks.require_state(system, y0)
-    _checks.require_same_structure(lambda n, y, args: system.step(n.astype(jnp.int64), y, args), y0, args)
-    limit = jnp.asarray(_checks.blow_up_limit(blow_up, y0), jnp.float64)
-    problem = _Problem(system, args, observe, fold or {}, limit)
+    limit = float64(_checks.blow_up_limit(blow_up, y0))
+    return iterated(Problem(system, args, observe, fold or {}, limit), y0, first, steps, every, progress)
+
+
+def iterated(
+    problem: Problem, y0: State, first: int, steps: int, every: int, progress: bool = False
+) -> Trajectory:
+    """The trajectory of a problem that was checked, from step number `first` on."""
     run = _start(problem, jnp.asarray(first), y0)
     records, numbers = [jtu.tree_map(lambda leaf: leaf[None], _observed(problem, run.n, y0))], [first]
     with tqdm(total=steps, disable=not progress) as bar:
@@ -115,42 +126,39 @@ def iterate(
         run = _to_the_escape(problem, run)
         records.append(jtu.tree_map(lambda leaf: leaf[None], _observed(problem, run.n, run.y)))
         numbers.append(int(run.n))
-        message = f"The largest entry of the state passed {blow_up:g} at step {int(run.n)}."
+        message = f"The largest entry of the state passed {float(problem.blow_up):g} at step {int(run.n)}."
         outcome = Outcome(Ending.BLEW_UP, float(run.n), message)
     ys = jtu.tree_map(lambda *leaves: jnp.concatenate(leaves), *records)
-    folded = {name: each.value(run.kept[name]) for name, each in problem.fold.items()}
-    stats = {"steps": int(run.n) - first, "every": every}
-    known = system if observe is None else None  # what was observed of a state has no loss
     return Trajectory(
-        np.asarray(numbers, float), ys, outcome, stats, known, args, folded=folded, last_state=run.y
+        ts=np.asarray(numbers, float),
+        ys=ys,
+        outcome=outcome,
+        stats={"steps": int(run.n) - first, "every": every},
+        final_state=run.y,
+        # What was observed of a state has no loss.
+        system=problem.system if problem.observe is None else None,
+        args=problem.args,
+        folded={name: each.value(run.kept[name]) for name, each in problem.fold.items()},
     )
-
-
-class _Problem(eqx.Module):
-    system: Any
-    args: Any
-    observe: Any
-    fold: dict[str, Any]
-    blow_up: Float[Array, ""]
 
 
 class _Run(NamedTuple):
     """Where the iteration stands: the state before step n, and what the observables keep."""
 
     n: Int[Array, ""]
-    y: PyTree[Array]
+    y: State
     kept: dict[str, Any]
     inside: Bool[Array, ""]
 
 
 @eqx.filter_jit
-def _start(problem: _Problem, n: Array, y: PyTree[Array]) -> _Run:
+def _start(problem: Problem, n: Array, y: State) -> _Run:
     kept = {name: each.start(n, y, problem.args) for name, each in problem.fold.items()}
     return _Run(n, y, kept, jnp.asarray(True))
 
 
 @eqx.filter_jit
-def _observed(problem: _Problem, n: Array, y: PyTree[Array]) -> PyTree[Array]:
+def _observed(problem: Problem, n: Array, y: State) -> State:
     if problem.observe is None:
         return y
     return jtu.tree_map(jnp.asarray, problem.observe(n, y, problem.args))
@@ -158,8 +166,8 @@ def _observed(problem: _Problem, n: Array, y: PyTree[Array]) -> PyTree[Array]:
 
 @compiled
 def _go_on(
-    problem: _Problem, run: _Run, every: Array, last: Array
-) -> tuple[_Run, Int[Array, " chunk"], PyTree[Array], Bool[Array, " chunk"]]:
+    problem: Problem, run: _Run, every: Array, last: Array
+) -> tuple[_Run, Int[Array, " chunk"], State, Bool[Array, " chunk"]]:
     """A chunk of intervals of `every` steps, each saved at its end; an interval in which the state escaped is not taken."""
 
     def one_step(run: _Run) -> _Run:
@@ -182,7 +190,7 @@ def _go_on(
 
 
 @compiled
-def _to_the_escape(problem: _Problem, run: _Run) -> _Run:
+def _to_the_escape(problem: Problem, run: _Run) -> _Run:
     """The first state beyond the limit, found step by step."""
 
     def goes_on(run: _Run) -> Array:

@@ -1,37 +1,43 @@
-"""Quantities read off orbits."""
+"""Returns of an orbit to where it was, located by events; and when its loss settles."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax.numpy as jnp
+import equinox as eqx
+import jax.tree_util as jtu
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import ArrayLike, PyTree
 from scipy.optimize import brentq
 
 from curlflow import _checks
-from curlflow._trees import flatten_states
-from curlflow.orbits.integrate import integrate
+from curlflow._trees import float64, size
+from curlflow.orbits.integrate import default_solver, solved
+from curlflow.orbits.solve import Problem, Section
 from curlflow.orbits.trajectory import Trajectory
+from curlflow.outcome import Ending, Outcome
+from curlflow.system import Args, Flow, State, StateLike, flow_state, require_known
 
-# The orbit is looked at this often for returns: oscillations faster than t_max over half of it would be missed.
-SECTION_SAMPLES = 16385
-DENSE_STEPS = 16384
+
+class Return(NamedTuple):
+    """When an orbit is back on the section through its start, and in what state."""
+
+    time: float
+    state: State
 
 
 def return_time(
-    system: Any,
-    y0: PyTree[ArrayLike],
+    system: Flow,
+    y0: StateLike,
     t_max: float,
     *,
     t0: float = 0.0,
-    args: Any = None,
+    args: Args = None,
     rtol: float = 1e-11,
     atol: float = 1e-13,
 ) -> float:
     """The time after which an orbit first returns to the section through its start: the period, if the orbit is closed.
 
     The section is the hyperplane through y0 at a right angle to the velocity there; a return is a crossing in the direction
-    of that velocity, located in the solver's dense output.
+    of that velocity, located within the solver's step by its own interpolation.
 
     Parameters
     ----------
@@ -66,22 +72,51 @@ def return_time(
     True
     """
     t_max = _checks.positive_number("t_max", t_max)
-    y0 = _checks.flow_state(system, y0, t0, args)
-    start = np.asarray(ravel_pytree(y0)[0])
-    velocity = np.asarray(ravel_pytree(system(jnp.asarray(t0, jnp.float64), y0, args))[0])
-    if not np.any(velocity):
-        raise ValueError("`y0` must not be a fixed point, but the velocity there is zero.")
-    orbit = integrate(
-        system, y0, t0 + t_max, t0=t0, args=args, rtol=rtol, atol=atol, dense=True, max_steps=DENSE_STEPS
+    y0 = flow_state(system, y0, t0, args, "y0")
+    problem = Problem(
+        t0=float64(t0),
+        t1=float64(t0 + t_max),
+        rtol=float64(_checks.relative_tolerance("rtol", rtol)),
+        atol=float64(_checks.non_negative_number("atol", atol)),
+        blow_up=float64(_checks.blow_up_limit(1e6, y0)),
+        args=args,
+        system=system,
+        solver=default_solver(size(y0)),
     )
-    height = _SectionHeight(orbit, start, velocity)
-    times = np.linspace(orbit.ts[0], orbit.ts[-1], SECTION_SAMPLES)
-    heights = height.many(times)
-    crossings = np.flatnonzero((heights[1:-1] < 0) & (heights[2:] >= 0)) + 1
-    if not len(crossings):
-        return float("inf")
-    first = crossings[0]
-    return float(brentq(height, times[first], times[first + 1], xtol=1e-14, rtol=1e-15)) - t0  # pyright: ignore[reportArgumentType]
+    if not any(map(np.any, jtu.tree_leaves(_velocity(problem, y0)))):
+        raise ValueError("`y0` must not be a fixed point, but the velocity there is zero.")
+    first = next(section_returns(problem, y0), None)
+    return float("inf") if first is None else first.time - t0
+
+
+def section_returns(problem: Problem, y0: State) -> Iterator[Return]:
+    """The returns of the orbit from y0 to the hyperplane through y0 at a right angle to its velocity, one after another."""
+    normal = _velocity(problem, y0)
+    found: Return | None = Return(float(problem.t0), y0)
+    while found is not None:
+        # Every wait begins exactly on the section, which then is not met where the orbit leaves it.
+        found = _next_return(problem, Section(found.state, normal), found)
+        if found is not None:
+            yield found
+
+
+def _next_return(problem: Problem, section: Section, now: Return) -> Return | None:
+    """The next passage in the direction of the section's normal; None if the run ends before."""
+    if not now.time < float(problem.t1):
+        return None
+    wait = eqx.tree_at(
+        lambda p: (p.t0, p.section), problem, (float64(now.time), section), is_leaf=lambda leaf: leaf is None
+    )
+    run = solved(wait, now.state, np.array([float(problem.t1)]))
+    assert isinstance(run.outcome, Outcome)
+    if run.outcome.ending is not Ending.STOPPED:
+        return None
+    return Return(float(run.ts[-1]), run.final_state)
+
+
+@eqx.filter_jit
+def _velocity(problem: Problem, y: State) -> State:
+    return problem.system(problem.t0, y, problem.args)
 
 
 def settling_time(trajectory: Trajectory, loss: float) -> float:
@@ -118,6 +153,7 @@ def settling_time(trajectory: Trajectory, loss: float) -> float:
         raise ValueError(
             "`trajectory` must be dense and have one initial condition: integrate with dense=True."
         )
+    loss_of = require_known(trajectory.system, "loss")
     excess = np.asarray(trajectory.loss()) - loss
     above = np.flatnonzero(excess > 0)
     if not len(above):
@@ -127,19 +163,6 @@ def settling_time(trajectory: Trajectory, loss: float) -> float:
     before, after = trajectory.ts[above[-1]], trajectory.ts[above[-1] + 1]
 
     def excess_at(t: float) -> float:
-        return float(trajectory.system.loss(trajectory(t))) - loss
+        return float(loss_of(trajectory(t))) - loss
 
     return float(brentq(excess_at, before, after, xtol=1e-14, rtol=1e-15)) - float(trajectory.ts[0])  # pyright: ignore[reportArgumentType]
-
-
-class _SectionHeight:
-    """How far the orbit is beyond the section at time t."""
-
-    def __init__(self, orbit: Any, start: np.ndarray, velocity: np.ndarray):
-        self._orbit, self._start, self._velocity = orbit, start, velocity
-
-    def __call__(self, t: float) -> float:
-        return float(self.many(np.array([t]))[0])
-
-    def many(self, times: np.ndarray) -> np.ndarray:
-        return (flatten_states(self._orbit(times)) - self._start) @ self._velocity

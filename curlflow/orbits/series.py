@@ -148,14 +148,21 @@ def principal_components(ys: PyTree, k: int = 2) -> PrincipalComponents:
         raise ValueError(
             f"`k` must not exceed the {times} times or the {states.shape[1]} numbers of the states, but is {k}."
         )
+    if not np.ptp(states, axis=0).any():
+        raise ValueError("`ys` must vary in time to have principal components, but all states are the same.")
+    return leading_components(states, k)
+
+
+def leading_components(states: Float[np.ndarray, "times numbers"], k: int) -> PrincipalComponents:
+    """The first k principal components of states as rows, or as many as there are."""
     mean = states.mean(axis=0)
     left, singular, right = np.linalg.svd(states - mean, full_matrices=False)
-    variance = singular**2
-    if not variance.sum() > 0:
-        raise ValueError("`ys` must vary in time to have principal components, but all states are the same.")
-    signs = np.sign(right[np.arange(k), np.abs(right[:k]).argmax(axis=1)])
-    scores = left[:, :k] * singular[:k] * signs
-    return PrincipalComponents(scores, right[:k] * signs[:, None], mean, variance[:k] / variance.sum())
+    left, singular, right = left[:, :k], singular[:k], right[:k]
+    total = ((states - mean) ** 2).sum()
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])
+    return PrincipalComponents(
+        left * singular * signs, right * signs[:, None], mean, singular**2 / (total or 1.0)
+    )
 
 
 def time_to_threshold(ts: ArrayLike, values: ArrayLike, threshold: float) -> float:

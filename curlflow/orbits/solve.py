@@ -1,7 +1,7 @@
 """The compiled solve behind `integrate`: the one place that knows diffrax's controllers, events and save points."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import diffrax
 import equinox as eqx
@@ -10,15 +10,30 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from curlflow._compile import compiled
-from curlflow._trees import size
+from curlflow._trees import float64, size
 from curlflow.orbits.controller import adaptive_steps
 from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.outcome import Ending, Outcome
+from curlflow.system import Args, Flow, State, Time
 
-Stop = Literal["fixed point"] | Callable[[Any, PyTree[Array], Any], Any]
+DEFAULT_MAX_STEPS = 1_000_000
+
+Stop: TypeAlias = Literal["fixed point"] | Callable[[Time, State, Args], Any]
+Observe: TypeAlias = Callable[[Time, State, Args], Any]
+
+
+class Section(eqx.Module):
+    """A hyperplane that ends a run where the orbit passes it in the direction of the normal."""
+
+    point: State
+    normal: State
+
+    def height(self, y: State) -> Float[Array, ""]:
+        """How far the state is on the side of the normal, in units of the normal's length."""
+        return _inner(self.normal, jtu.tree_map(jnp.subtract, y, self.point))
 
 
 class Problem(eqx.Module):
@@ -29,17 +44,18 @@ class Problem(eqx.Module):
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
     blow_up: Float[Array, ""]
-    args: Any
-    system: Any
-    stop: Stop | None
-    solver: diffrax.AbstractSolver
-    is_batch: bool
-    dense: bool
-    max_steps: int
-    progress: bool
-    observe: Callable[[Any, PyTree[Array], Any], PyTree[Array]] | None = None
+    args: Args
+    system: Flow
+    solver: diffrax.AbstractSolver[Any]
+    stop: Stop | None = None
+    section: Section | None = None
+    is_batch: bool = False
+    dense: bool = False
+    max_steps: int = DEFAULT_MAX_STEPS
+    progress: bool = False
+    observe: Observe | None = None
 
-    def is_at_rest(self, t: Array, y: PyTree[Array], velocity: PyTree[Array], args: Any) -> Array:
+    def is_at_rest(self, t: Array, y: State, velocity: State, args: Any) -> Array:
         """Whether the state has less than the tolerance left to go, as its deceleration tells.
 
         The velocity v falls at the rate −⟨v, a⟩ / ⟨v, v⟩ with a = J v; divided by that rate it is the distance left.
@@ -52,7 +68,7 @@ class Problem(eqx.Module):
 
 
 @compiled
-def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution:
+def solve(problem: Problem, y0: State, times: Array) -> diffrax.Solution:
     """Diffrax's solution: what is saved at the times asked for, and the state at the end."""
     if problem.is_batch:
         term, y0, norm, event = (
@@ -95,7 +111,7 @@ def solve(problem: Problem, y0: PyTree[Array], times: Array) -> diffrax.Solution
     )
 
 
-def _saver(problem: Problem) -> Callable[..., PyTree[Array]]:
+def _saver(problem: Problem) -> Callable[..., State]:
     """What is saved of a state: itself, or what is to be observed of it."""
     if problem.observe is None:
         return lambda t, y, args: y
@@ -121,24 +137,31 @@ def _event(problem: Problem) -> diffrax.Event:
     # Diffrax runs its own clock forwards, and shows that clock to events even where it integrates backwards.
     direction = jnp.sign(problem.t1 - problem.t0)
 
-    def blow_up(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+    def blow_up(t: Any, y: State, args: Any, **_: Any) -> Array:
         # In logarithms, because Newton's method must find the crossing of something that grows without bound.
         return jnp.log(jnp.maximum(optx.max_norm(y), 1e-300)) - jnp.log(problem.blow_up)
 
-    def fixed_point(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+    def fixed_point(t: Any, y: State, args: Any, **_: Any) -> Array:
         return problem.is_at_rest(direction * t, y, problem.system(direction * t, y, args), args)
 
-    def stop(t: Any, y: PyTree[Array], args: Any, **_: Any) -> Array:
+    def stop(t: Any, y: State, args: Any, **_: Any) -> Array:
         return jnp.asarray(problem.stop(direction * t, y, args), bool)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+
+    def section(t: Any, y: State, args: Any, **_: Any) -> Array:
+        # Of a height that falls diffrax takes no notice where it begins at 0: on the section itself.
+        return -problem.section.height(y)  # pyright: ignore[reportOptionalMemberAccess]
 
     conditions: dict[str, Callable[..., Array]] = {"blow_up": blow_up}
     if callable(problem.stop):
         conditions["stop"] = stop
     elif problem.stop is not None:
         conditions["fixed_point"] = fixed_point
+    if problem.section is not None:
+        conditions["section"] = section
     # What blows up may be too steep for the crossing to be met to this tolerance. Newton's method then ends at its
     # iteration limit, as close as rounding allows, and `outcome_of` takes that for the success it is.
-    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-12))
+    falling = {name: False if name == "section" else None for name in conditions}
+    return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-12), falling)
 
 
 # A batch is one system: (members' states, members' clocks). The members travel on the trailing axis, because one solve
@@ -147,7 +170,7 @@ def _event(problem: Problem) -> diffrax.Event:
 # then tells when that was. Clocks start at t1 − t0, so that their errors are relative to the whole time span.
 
 
-def _batch_state(problem: Problem, y0: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+def _batch_state(problem: Problem, y0: State) -> tuple[State, Array]:
     members = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), y0)
     return members, jnp.full(jtu.tree_leaves(y0)[0].shape[0], problem.t1 - problem.t0)
 
@@ -157,25 +180,25 @@ def _elapsed(problem: Problem, clocks: Array) -> Array:
 
 
 def _batch_field(problem: Problem) -> Callable[..., Any]:
-    def member_field(t: Array, y: PyTree[Array], args: Any) -> tuple[PyTree[Array], Array]:
+    def member_field(t: Array, y: State, args: Any) -> tuple[State, Array]:
         velocity = problem.system(t, y, args)
         moves = optx.max_norm(y) < problem.blow_up
         if problem.stop is not None:
             moves &= ~problem.is_at_rest(t, y, velocity, args)
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
 
-    def batch_field(t: Array, state: tuple[PyTree[Array], Array], args: Any) -> tuple[PyTree[Array], Array]:
+    def batch_field(t: Array, state: tuple[State, Array], args: Any) -> tuple[State, Array]:
         return jax.vmap(member_field, in_axes=(None, -1, None), out_axes=-1)(t, state[0], args)
 
     return batch_field
 
 
-def _batch_norm(problem: Problem) -> Callable[[tuple[PyTree[Array], Array]], Array]:
+def _batch_norm(problem: Problem) -> Callable[[tuple[State, Array]], Array]:
     # A clock stops within a step, and finding when takes short steps. A member that comes to rest hardly moves in them:
     # were they much shorter than a millionth of the time span, rounding would hold it still before it is at rest.
     weight = jnp.minimum(1e6 * problem.rtol, 1.0)
 
-    def worst_member_error(error: tuple[PyTree[Array], Array]) -> Array:
+    def worst_member_error(error: tuple[State, Array]) -> Array:
         """The root-mean-square error of the worst member: one member's error is not averaged away by the others'."""
         leaves, clocks = jtu.tree_leaves(error[0]), error[1]
         squares = sum(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1))) for leaf in leaves)
@@ -233,6 +256,8 @@ def _stopped_outcome(event: str, t: float, problem: Problem) -> Outcome:
         )
     if event == "not_finite":
         return _vanished_step_outcome(t)
+    if event == "section":
+        return Outcome(Ending.STOPPED, t, f"The orbit passed the section at t = {t:.6g}.")
     return Outcome(Ending.STOPPED, t, f"The stop condition held at t = {t:.6g}.")
 
 
@@ -265,16 +290,19 @@ def _end_time(solution: diffrax.Solution) -> float:
     return float(solution.ts[1][-1])  # pyright: ignore[reportOptionalSubscript]
 
 
-def last_state(problem: Problem, solution: diffrax.Solution) -> PyTree[Array]:
-    """The state at the end of the run; a batch has none, whose members end at different times."""
-    return None if problem.is_batch else _final_state(solution)
+def final_state(problem: Problem, solution: diffrax.Solution) -> State:
+    """The state at the end of the run; of a batch every member's own, on a leading axis."""
+    if not problem.is_batch:
+        return _final_state(solution)
+    members, _ = _final_state(solution)
+    return jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, -1, 0), members)
 
 
-def _final_state(solution: diffrax.Solution) -> PyTree[Array]:
+def _final_state(solution: diffrax.Solution) -> Any:
     return jtu.tree_map(lambda leaf: leaf[-1], solution.ys[1])  # pyright: ignore[reportOptionalSubscript]
 
 
-def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyTree[Array]]:
+def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, State]:
     """The times and states up to the end of the run, the end itself included."""
     t_end, forwards = _end_time(solution), float(problem.t1) > float(problem.t0)
     ts = np.asarray(solution.ts[0])  # pyright: ignore[reportOptionalSubscript]
@@ -289,7 +317,7 @@ def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, PyT
     return ts, _masked_members(problem, ts, ys) if problem.is_batch else ys
 
 
-def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array], Array]) -> PyTree[Array]:
+def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[State, Array]) -> State:
     """The members' states, times first and members second, NaN where a member had already blown up."""
     ys, clocks = state
     blown = jax.vmap(jax.vmap(optx.max_norm, in_axes=-1))(ys) >= problem.blow_up
@@ -303,11 +331,6 @@ def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[PyTree[Array]
     return jtu.tree_map(mask, ys)
 
 
-def _inner(x: PyTree[Array], y: PyTree[Array]) -> Array:
+def _inner(x: State, y: State) -> Array:
     products = [jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(x), jtu.tree_leaves(y), strict=True)]
     return jnp.sum(jnp.stack(products))
-
-
-def float64(value: float) -> Array:
-    """A number as an array, so that another one does not recompile."""
-    return jnp.asarray(value, jnp.float64)

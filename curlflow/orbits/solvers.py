@@ -13,7 +13,7 @@ import abc
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import diffrax
 import jax
@@ -26,6 +26,25 @@ from curlflow._trees import size
 
 # States of more numbers than this go through their stages in a loop.
 LARGEST_UNROLLED = 50_000
+
+
+SolverChoice: TypeAlias = Literal["tsit5", "dopri8", "kvaerno5"] | diffrax.AbstractSolver[Any]
+
+
+def chosen_solver(
+    solver: SolverChoice | None, default: diffrax.AbstractSolver[Any]
+) -> diffrax.AbstractSolver[Any]:
+    """The solver of that name, or the solver itself; None takes the default."""
+    named = {"tsit5": Tsit5, "dopri8": Dopri8, "kvaerno5": diffrax.Kvaerno5}
+    chosen = named[solver]() if isinstance(solver, str) and solver in named else solver
+    if chosen is None:
+        return default
+    if not isinstance(chosen, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            f"`solver` must be one of {', '.join(map(repr, named))}, or a diffrax solver with an error estimate, "
+            f"but is {solver!r}."
+        )
+    return chosen
 
 
 class AbstractFirstSameAsLastSolver(diffrax.AbstractAdaptiveSolver):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import outputs, require_network
 
 Observable = Callable[[Any, PyTree[Array], Any], Any]
 
@@ -49,11 +50,7 @@ class PredictionError(eqx.Module):
     network: Any
 
     def __init__(self, X: ArrayLike, targets: ArrayLike, network: Any = None):
-        if network is not None and not hasattr(network, "output"):
-            raise ValueError(
-                f"`network` must have a method output(y, X), but {type(network).__name__} has none."
-            )
-        self.network = network
+        self.network = None if network is None else require_network(network)
         self.X, targets = _checks.float64_array("X", X), _checks.float64_array("targets", targets)
         self.targets = targets[:, None] if targets.ndim == 1 else targets
         if self.X.ndim != 2 or self.targets.ndim != 2 or len(self.X) != len(self.targets):
@@ -64,8 +61,7 @@ class PredictionError(eqx.Module):
 
     def __call__(self, t: Any, y: Any, args: Any = None) -> Float[Array, ""]:
         """½ ⟨‖answer − target‖²⟩ at the state y: weights of the network, or any state with an `end_to_end` map."""
-        answers = self.X @ y.end_to_end.T if self.network is None else self.network.output(y, self.X)
-        residual = self.targets - answers
+        residual = self.targets - outputs(self.network, y, self.X)
         return (residual**2).sum() / (2 * len(self.X))
 
 

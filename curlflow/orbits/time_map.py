@@ -1,16 +1,18 @@
 """A flow over a fixed time as a map."""
 
+from collections.abc import Callable
 from typing import Any, final
 
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from curlflow import _checks
 from curlflow.orbits.controller import adaptive_steps
 from curlflow.orbits.solvers import Tsit5
+from curlflow.system import Args, Flow, State, check_state, handed_on, require_flow
 
 # Most steps of the solver in one step of a flow's map.
 MAX_STEPS = 1_000_000
@@ -42,13 +44,13 @@ class TimeMap(eqx.Module):
     True
     """
 
-    flow: Any
+    flow: Flow
     dt: Float[Array, ""]
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
 
-    def __init__(self, flow: Any, dt: float, *, rtol: float = 1e-8, atol: float = 1e-10):
-        _checks.require_flow(flow)
+    def __init__(self, flow: Flow, dt: float, *, rtol: float = 1e-8, atol: float = 1e-10):
+        require_flow(flow)
         self.flow = flow
         self.dt, self.rtol = (
             jnp.asarray(_checks.positive_number(name, value), jnp.float64)
@@ -56,7 +58,7 @@ class TimeMap(eqx.Module):
         )
         self.atol = jnp.asarray(_checks.non_negative_number("atol", atol), jnp.float64)
 
-    def step(self, n: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def step(self, n: Any, y: State, args: Args = None) -> State:
         """The state a time dt later. A solve that fails gives NaN, which `iterate` takes for a blow-up."""
         # Steps of a few units in the last place of the time: below that, time stands still.
         shortest = 16 * jnp.finfo(jnp.float64).eps * self.dt * (jnp.abs(n) + 1)
@@ -77,10 +79,10 @@ class TimeMap(eqx.Module):
         return jtu.tree_map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys)
 
     @property
-    def loss(self) -> Any:
+    def loss(self) -> Callable[[State], Float[Array, ""]]:
         """The flow's loss; absent where the flow has none."""
-        return self.flow.loss
+        return handed_on(self.flow, "loss")
 
-    def check_state(self, y: PyTree[Array]) -> None:
+    def check_state(self, y: State) -> None:
         """Raise ValueError if the flow refuses `y`."""
-        _checks.require_state(self.flow, y)
+        check_state(self.flow, y)

@@ -1,6 +1,7 @@
 """A computed orbit, or a batch of them, with its loss, its conserved quantities and its labels."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import field, replace
 from typing import Any
 
 import equinox as eqx
@@ -9,16 +10,19 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._results import result
+from curlflow._trees import take
 from curlflow.outcome import Outcome
+from curlflow.system import Args, State, System, known, require_known
 
 
-@dataclass(frozen=True)
+@result
 class Trajectory:
-    """A computed orbit, or a batch of them, made by `integrate`.
+    """A computed orbit, or a batch of them, made by `integrate` and `iterate`.
 
     Attributes
     ----------
@@ -35,29 +39,25 @@ class Trajectory:
         What was integrated or iterated; None where observables were saved in place of the states.
     folded
         What `iterate` folded over its steps, by name.
-    last_state
-        The state at the end, also where observables were saved; pass it on to continue. A batch has none.
+    final_state
+        The state at the end, also where observables were saved; pass it on to continue. Of a batch, every member's at its own
+        end, on a leading axis.
     """
 
     ts: Float[np.ndarray, " times"]
-    ys: PyTree[Array]
+    ys: State
     outcome: Outcome | tuple[Outcome, ...]
     stats: dict[str, Any]
-    system: Any = field(repr=False)
-    args: Any = field(default=None, repr=False)
-    interpolation: Any = field(default=None, repr=False)
-    folded: dict[str, Any] = field(default_factory=dict, repr=False)
-    last_state: PyTree[Array] = field(default=None, repr=False)
+    final_state: State
+    system: System | None = field(default=None, compare=False)
+    args: Args = field(default=None, compare=False)
+    interpolation: Any = field(default=None, compare=False)
+    folded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_batch(self) -> bool:
         """Whether the states have a member axis after the time axis."""
         return isinstance(self.outcome, tuple)
-
-    @property
-    def final(self) -> PyTree[Array]:
-        """The last saved state."""
-        return jtu.tree_map(lambda leaf: leaf[-1], self.ys)
 
     def member(self, index: int) -> "Trajectory":
         """One member of a batch as a trajectory of its own, up to its own end."""
@@ -67,10 +67,17 @@ class Trajectory:
             )
         ys = jtu.tree_map(lambda leaf: leaf[:, index], self.ys)
         kept = np.flatnonzero(_finite_times(ys))
-        ys = jtu.tree_map(lambda leaf: leaf[kept], ys)
-        return Trajectory(self.ts[kept], ys, self.outcome[index], self.stats, self.system, self.args)
+        return Trajectory(
+            ts=self.ts[kept],
+            ys=take(ys, kept),
+            outcome=self.outcome[index],
+            stats=self.stats,
+            final_state=take(self.final_state, index),
+            system=self.system,
+            args=self.args,
+        )
 
-    def __call__(self, t: ArrayLike) -> PyTree[Array]:
+    def __call__(self, t: ArrayLike) -> State:
         """The state at any time or times `t` of the run, by the solver's own interpolation.
 
         Parameters
@@ -151,7 +158,7 @@ class Trajectory:
             name = _leaf_name(path)
             own = [f"{name}_axis{i}" for i in range(leaf.ndim - 1 - len(members))]
             variables[name] = (("time", *members, *own), np.asarray(leaf))
-        if hasattr(self.system, "loss"):
+        if known(self.system, "loss") is not None:
             variables["loss"] = (("time", *members), np.asarray(self.loss()))
         attributes = {key: value for key, value in self.stats.items() if value is not None}
         if isinstance(self.outcome, tuple):
@@ -170,25 +177,21 @@ class Trajectory:
         return f"Trajectory of {len(endings)} members: {span}; {counts}"
 
     def _along(self, method: str) -> Array:
-        if not hasattr(self.system, method):
-            raise ValueError(
-                f"`system` must have a method `{method}`, but {type(self.system).__name__} has none."
-            )
-        return _evaluate_along(self.system, method, self.ys, self.is_batch)
+        return _evaluate_along(require_known(self.system, method), self.ys, self.is_batch)
 
 
 @eqx.filter_jit
-def _evaluate_along(system: Any, method: str, ys: PyTree[Array], is_batch: bool) -> Array:
-    evaluate = jax.vmap(getattr(system, method))
+def _evaluate_along(function: Callable[[State], Array], ys: State, is_batch: bool) -> Array:
+    evaluate = jax.vmap(function)
     return jax.vmap(evaluate)(ys) if is_batch else evaluate(ys)
 
 
 @eqx.filter_jit
-def _interpolate(interpolation: Any, t: Array) -> PyTree[Array]:
+def _interpolate(interpolation: Any, t: Array) -> State:
     return jax.vmap(interpolation.evaluate)(t) if t.ndim else interpolation.evaluate(t)
 
 
-def _finite_times(ys: PyTree[Array]) -> np.ndarray:
+def _finite_times(ys: State) -> np.ndarray:
     """Which saved times hold a finite state, shape (times,)."""
     leaves = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jtu.tree_leaves(ys)]
     return np.all([np.isfinite(leaf).all(axis=1) for leaf in leaves], axis=0)

@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._trees import flatten_states, take
+from curlflow._trees import flatten_states, float64, take
 from curlflow.fixed_points.linearize import spectrum
+from curlflow.orbits.series import leading_components
 from curlflow.orbits.trajectory import Trajectory
+from curlflow.system import Args, Flow, State, StateLike, coordinate_names, flow_state, require_flow
 
 Limits = tuple[float, float]
 
@@ -35,7 +37,7 @@ class Plane(eqx.Module):
         What to write along the two axes.
     """
 
-    origin: PyTree[Array]
+    origin: State
     axes: Float[Array, "2 state"] = eqx.field(converter=jnp.asarray)
     labels: tuple[str, str] = eqx.field(static=True)
 
@@ -44,11 +46,11 @@ class Plane(eqx.Module):
         """Whether the state has just these two dimensions."""
         return self.axes.shape[1] == 2
 
-    def embed(self, points: ArrayLike) -> PyTree[Array]:
+    def embed(self, points: ArrayLike) -> State:
         """The states at plane coordinates `points` of shape (points, 2): a pytree with a leading axis of points."""
         return _embed(self, jnp.asarray(points, jnp.float64))
 
-    def project(self, ys: PyTree[ArrayLike]) -> Float[np.ndarray, "points 2"]:
+    def project(self, ys: StateLike) -> Float[np.ndarray, "points 2"]:
         """Plane coordinates of the states `ys`, which have a leading axis of points: their shadow on the plane."""
         origin, states = np.asarray(ravel_pytree(self.origin)[0]), flatten_states(ys)
         if states.shape[1] != origin.size:
@@ -59,14 +61,12 @@ class Plane(eqx.Module):
 
 
 @eqx.filter_jit
-def _embed(plane: Plane, points: Array) -> PyTree[Array]:
+def _embed(plane: Plane, points: Array) -> State:
     origin, unravel = ravel_pytree(plane.origin)
     return jax.vmap(unravel)(origin + points @ plane.axes)
 
 
-def coordinate_plane(
-    origin: PyTree[ArrayLike], first: int | tuple[Any, ...], second: int | tuple[Any, ...]
-) -> Plane:
+def coordinate_plane(origin: StateLike, first: int | tuple[Any, ...], second: int | tuple[Any, ...]) -> Plane:
     """The plane of two coordinates of the state, for example two weights, the others held at `origin`.
 
     Parameters
@@ -106,12 +106,12 @@ def coordinate_plane(
 
 
 def eigenplane(
-    system: Any,
-    y: PyTree[ArrayLike],
+    system: Flow,
+    y: StateLike,
     modes: tuple[int, int] = (0, 1),
     *,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
 ) -> Plane:
     """The plane through a fixed point spanned by two of its eigenvectors, or by a complex pair's real and imaginary parts.
 
@@ -201,24 +201,31 @@ def principal_plane(trajectory: Trajectory) -> Plane:
         raise ValueError(
             "`trajectory` must have one initial condition, but is a batch: take trajectory.member(i)."
         )
-    states = flatten_states(trajectory.ys)
-    mean = states.mean(0)
-    _, sizes, directions = np.linalg.svd(states - mean, full_matrices=False)
-    if len(sizes) < 2 or sizes[1] <= 1e-12 * sizes[0]:
+    found = leading_components(flatten_states(trajectory.ys), 2)
+    if len(found.explained) < 2 or found.explained[1] <= 1e-24 * found.explained[0]:
         raise ValueError("`trajectory` must span a plane, but its saved states lie on a line or at a point.")
-    shares = 100 * sizes**2 / (sizes**2).sum()
-    unravel = ravel_pytree(trajectory.final)[1]
-    labels = (f"principal component 1 ({shares[0]:.0f} %)", f"principal component 2 ({shares[1]:.0f} %)")
-    return Plane(unravel(jnp.asarray(mean)), directions[:2], labels)
+    unravel = ravel_pytree(take(trajectory.ys, 0))[1]
+    first, second = (
+        f"principal component {i} ({100 * share:.0f} %)" for i, share in enumerate(found.explained, 1)
+    )
+    return Plane(unravel(jnp.asarray(found.mean)), found.directions, (first, second))
 
 
-def planar_state_space(system: Any, t: float, args: Any) -> Plane:
-    """The whole state space of a flow on arrays of two numbers, as a plane; ValueError for any other flow."""
-    _checks.require_flow(system)
-    plane = coordinate_plane(jnp.zeros(2), 0, 1)
+def checked_plane(system: Flow, plane: Plane | None, t: float, args: Args) -> Plane:
+    """The plane, if the flow moves its states; without one the whole state space of a planar flow.
+
+    Raises
+    ------
+    ValueError
+        If the system is no flow, or none on the plane's states; or if no plane is given and the flow is not planar.
+    """
+    require_flow(system)
+    if plane is not None:
+        flow_state(system, plane.origin, t, args)
+        return plane
+    whole = coordinate_plane(jnp.zeros(2), 0, 1)
     try:
-        _checks.require_state(system, plane.origin)
-        _checks.require_same_structure(system, plane.origin, args, t)
+        flow_state(system, whole.origin, t, args)
     except (
         Exception
     ) as error:  # whatever a vector field raises when it is shown a state that it does not know
@@ -226,22 +233,14 @@ def planar_state_space(system: Any, t: float, args: Any) -> Plane:
             "`plane` must be given for a flow whose state is not an array of two numbers: make one with coordinate_plane, "
             f"eigenplane or principal_plane. Shown two numbers, this one raised {type(error).__name__}: {error}"
         ) from error
-    return Plane(plane.origin, plane.axes, getattr(system, "coordinate_names", ("$y_1$", "$y_2$")))
+    return Plane(whole.origin, whole.axes, coordinate_names(system))
 
 
 def velocity_in_plane(
-    system: Any, plane: Plane, points: ArrayLike, t: float, args: Any
+    system: Flow, plane: Plane, points: ArrayLike, t: float, args: Args
 ) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
-    """The velocity along the plane's axes at points of the plane, and the share of the speed that leads out of it.
-
-    ValueError for a system that is no flow, or none on the plane's states.
-    """
-    states = plane.embed(points)
-    first = take(states, 0)
-    _checks.require_flow(system)
-    _checks.require_state(system, first)
-    _checks.require_same_structure(system, first, args, t)
-    return _velocity(system, states, plane.axes, jnp.asarray(t, jnp.float64), args)
+    """The velocity along the plane's axes at points of the plane, and the share of the speed that leads out of it."""
+    return _velocity(system, plane.embed(points), plane.axes, float64(t), args)
 
 
 def window_limits(name: str, limits: Any) -> Limits:
@@ -256,7 +255,7 @@ def window_limits(name: str, limits: Any) -> Limits:
     return low, high
 
 
-def _coordinate_names(origin: PyTree[Array]) -> list[str]:
+def _coordinate_names(origin: State) -> list[str]:
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(origin):
         label = jax.tree_util.keystr(path, simple=True, separator=".") or "y"
@@ -289,7 +288,7 @@ def _orthonormal(span: Float[np.ndarray, "2 state"]) -> Float[np.ndarray, "2 sta
 
 @compiled
 def _velocity(
-    system: Any, states: PyTree[Array], axes: Array, t: Array, args: Any
+    system: Flow, states: State, axes: Array, t: Array, args: Args
 ) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
     flat = jax.vmap(lambda y: ravel_pytree(system(t, y, args))[0])(states)
     inside = flat @ axes.T

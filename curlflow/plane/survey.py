@@ -4,7 +4,7 @@
 of fixed points with their stability, and traces its separatrices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -13,16 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 from scipy.spatial import KDTree
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._trees import take
-from curlflow.fixed_points import FixedPoint, Kind, find_fixed_points
-from curlflow.fixed_points.linearize import spectrum
+from curlflow._trees import float64, take
+from curlflow.fixed_points import FixedPoint, Kind
+from curlflow.fixed_points.find import MOST_DESCENT_STEPS, search, uniform_starts
+from curlflow.fixed_points.linearize import dense_jacobian, dense_spectrum
 from curlflow.orbits.integrate import integrate
-from curlflow.plane.planes import Limits, Plane, planar_state_space, velocity_in_plane, window_limits
+from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
+from curlflow.system import Args, Flow, State, known
+
+# Starting points of the search for fixed points in a window.
+STARTS = 48
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,14 @@ class Survey:
 
 
 def survey(
-    system: Any,
+    system: Flow,
     xlim: Limits,
     ylim: Limits,
     *,
     plane: Plane | None = None,
     resolution: int = 201,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
 ) -> Survey:
     """Look at a flow in a window of a plane.
 
@@ -129,14 +134,14 @@ def survey(
     (['centre'], 2)
     """
     xlim, ylim = window_limits("xlim", xlim), window_limits("ylim", ylim)
-    plane = planar_state_space(system, t, args) if plane is None else plane
     if _checks.positive_integer("resolution", resolution) < 2:
         raise ValueError("`resolution` must be at least 2, but is 1.")
+    plane = checked_plane(system, plane, t, args)
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     velocity, outside = map(np.asarray, velocity_in_plane(system, plane, grid, t, args))
-    has_loss = hasattr(system, "loss")
-    loss = np.asarray(_loss(system, plane.embed(grid))).reshape(resolution, -1) if has_loss else None
+    loss_of = known(system, "loss")
+    loss = None if loss_of is None else np.asarray(_everywhere(loss_of, plane.embed(grid)))
     fixed_points, curves, separatrices = (), (), ()
     if plane.is_whole_space:
         window = _Window(system, plane, np.array([xlim, ylim]), t, args)
@@ -150,7 +155,7 @@ def survey(
         y=y,
         velocity=velocity.T.reshape(2, resolution, resolution),
         out_of_plane=outside.reshape(resolution, resolution),
-        loss=loss,
+        loss=None if loss is None else loss.reshape(resolution, resolution),
         fixed_points=fixed_points,
         curves=curves,
         separatrices=separatrices,
@@ -161,11 +166,11 @@ def survey(
 class _Window:
     """A planar flow and the box it is looked at in."""
 
-    system: Any
+    system: Flow
     plane: Plane
     box: Float[np.ndarray, "2 2"]
     t: float
-    args: Any
+    args: Args
 
     @property
     def diagonal(self) -> float:
@@ -181,15 +186,14 @@ class _Window:
 
 
 @eqx.filter_jit
-def _loss(system: Any, states: PyTree[Array]) -> Float[Array, " points"]:
-    return jax.vmap(system.loss)(states)
+def _everywhere(function: Callable[[State], Array], states: State) -> Float[Array, " points"]:
+    return jax.vmap(function)(states)
 
 
 def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurve, ...]]:
-    low, high = (
-        jax.tree.map(lambda leaf: leaf[0], window.plane.embed(corner[None])) for corner in window.box.T
-    )
-    found = find_fixed_points(window.system, bounds=(low, high), starts=48, t=window.t, args=window.args)
+    low, high = (take(window.plane.embed(corner[None]), 0) for corner in window.box.T)
+    starting = uniform_starts((low, high), STARTS, jax.random.key(0))
+    found = search(window.system, starting, (low, high), window.t, window.args, MOST_DESCENT_STEPS)
     isolated = tuple(point for point in found if not point.n_manifold)
     curves: list[FixedCurve] = []
     for point in found:
@@ -210,8 +214,8 @@ def _trace_curve(window: _Window, start: Float[np.ndarray, " 2"]) -> FixedCurve:
             window.system,
             window.plane,
             jnp.asarray(start),
-            _time(sign * window.diagonal / 500),
-            _time(window.t),
+            float64(sign * window.diagonal / 500),
+            float64(window.t),
             window.args,
         )
         points, transverse = np.asarray(points), np.asarray(transverse)
@@ -224,7 +228,7 @@ def _trace_curve(window: _Window, start: Float[np.ndarray, " 2"]) -> FixedCurve:
 
 
 @compiled
-def _walk(system: Any, plane: Plane, start: Array, step: Array, t: Array, args: Any) -> tuple[Array, Array]:
+def _walk(system: Flow, plane: Plane, start: Array, step: Array, t: Array, args: Args) -> tuple[Array, Array]:
     """Points at equal steps along a curve of fixed points, and the eigenvalue across it: the trace, as the other is 0."""
 
     def field(point: Array) -> Array:
@@ -270,7 +274,9 @@ def _separatrices(
 def _beside_saddle(window: _Window, saddle: FixedPoint) -> list[tuple[np.ndarray, float]]:
     """Points on the two unstable branches, to be run forwards, and on the two stable ones, to be run backwards."""
     place = _place(window.plane, saddle)
-    found = spectrum(window.system, saddle.point, t=window.t, args=window.args)
+    found = dense_spectrum(
+        np.asarray(dense_jacobian(window.system, saddle.point, float64(window.t), window.args))
+    )
     directions = np.asarray(window.plane.axes) @ np.real(found.eigenvectors)
     return [
         (place + side * 1e-4 * window.diagonal * direction, float(np.sign(rate)))
@@ -294,12 +300,12 @@ def _orbit(window: _Window, start: np.ndarray, direction: float) -> Float[np.nda
     """The orbit from a point until it leaves the window, comes to rest, or comes back; forwards or backwards in time."""
     length = 4 * window.diagonal
     orbit = integrate(
-        _UnitSpeed(window.system, _time(window.t)),
+        _UnitSpeed(window.system, float64(window.t)),
         take(window.plane.embed(start[None]), 0),
         direction * length,
         ts=direction * np.linspace(0.0, length, 4001),
         args=window.args,
-        stop=_Slow(window.system, _time(window.t), _time(1e-6 * _fastest(window))),
+        stop=_Slow(window.system, float64(window.t), float64(1e-6 * _fastest(window))),
         blow_up=1e3 * max(window.diagonal, float(np.abs(window.box).max())),
         rtol=1e-9,
     )
@@ -317,10 +323,10 @@ def _orbit(window: _Window, start: np.ndarray, direction: float) -> Float[np.nda
 class _UnitSpeed(eqx.Module):
     """A flow run at unit speed: its orbits by arc length, without the long waits beside fixed points."""
 
-    system: Any
+    system: Flow
     t: Float[Array, ""]
 
-    def __call__(self, length: Array, y: PyTree[Array], args: Any) -> PyTree[Array]:
+    def __call__(self, length: Array, y: State, args: Args) -> State:
         velocity = self.system(self.t, y, args)
         speed = jnp.linalg.norm(ravel_pytree(velocity)[0])
         return jax.tree.map(lambda leaf: leaf / jnp.where(speed > 0, speed, 1.0), velocity)
@@ -330,11 +336,11 @@ class _UnitSpeed(eqx.Module):
 class _Slow(eqx.Module):
     """Whether a flow is slower than a threshold: the orbit has come to rest."""
 
-    system: Any
+    system: Flow
     t: Float[Array, ""]
     threshold: Float[Array, ""]
 
-    def __call__(self, length: Array, y: PyTree[Array], args: Any) -> Array:
+    def __call__(self, length: Array, y: State, args: Args) -> Array:
         return jnp.linalg.norm(ravel_pytree(self.system(self.t, y, args))[0]) < self.threshold
 
 
@@ -347,7 +353,3 @@ def _fastest(window: _Window) -> float:
 
 def _place(plane: Plane, point: FixedPoint) -> Float[np.ndarray, " 2"]:
     return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]
-
-
-def _time(t: float) -> Float[Array, ""]:
-    return jnp.asarray(t, jnp.float64)

@@ -82,5 +82,5 @@ def test_gram_flow(benchmark, name, solver):
         stop = Solved(reduced)
         return cf.integrate(reduced, start, T, ts=[T], rtol=rtol, atol=rtol / 1e3, solver=method, stop=stop)
 
-    benchmark.extra_info["loss"] = float(reduced.loss(run().final))
+    benchmark.extra_info["loss"] = float(reduced.loss(run().final_state))
     assert benchmark.pedantic(run, rounds=3).outcome.ok

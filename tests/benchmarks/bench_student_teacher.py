@@ -109,6 +109,6 @@ def test_norm_constrained_flow(benchmark, rule, until, precision):
     benchmark.extra_info.update(
         steps=first.stats["steps"],
         t=float(first.ts[-1]),
-        error=float(error(0.0, jax.tree.map(jnp.asarray, first.final))),
+        error=float(error(0.0, jax.tree.map(jnp.asarray, first.final_state))),
     )
     assert benchmark.pedantic(run, rounds=2).outcome.ok

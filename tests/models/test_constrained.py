@@ -60,7 +60,7 @@ def trajectory() -> cf.Trajectory:
 def test_it_is_the_limit_of_rescaled_steps_with_an_error_of_first_order(trajectory: cf.Trajectory):
     def error(steps: int) -> float:
         end = rescaled_euler(weights(0), jnp.asarray(1.0 / steps), jnp.asarray(steps))
-        differences = jtu.tree_map(lambda a, b: jnp.abs(a - b).max(), end, trajectory.final)
+        differences = jtu.tree_map(lambda a, b: jnp.abs(a - b).max(), end, trajectory.final_state)
         return max(map(float, jtu.tree_leaves(differences)))
 
     errors = np.array([error(steps) for steps in (500, 1000, 2000)])

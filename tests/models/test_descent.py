@@ -79,7 +79,7 @@ def test_one_batch_of_all_samples_is_full_batch_descent(renormalise: bool):
 @pytest.mark.parametrize("renormalise", [False, True])
 def test_full_batch_approaches_the_flow_with_order_one(renormalise: bool):
     flow = cf.NormConstrained(FLOW) if renormalise else FLOW
-    limit = cf.integrate(flow, W0, 1.0, ts=[1.0], rtol=1e-12, atol=1e-13, solver="tsit5").final
+    limit = cf.integrate(flow, W0, 1.0, ts=[1.0], rtol=1e-12, atol=1e-13, solver="tsit5").final_state
     errors = np.array(
         [distance(after(cf.DescentMap(FLOW, 1 / n, renormalise), W0, n), limit) for n in (500, 1000, 2000)]
     )
@@ -90,7 +90,7 @@ def test_full_batch_approaches_the_flow_with_order_one(renormalise: bool):
 
 
 def test_minibatches_approach_the_flow_with_order_one_and_fluctuate_with_order_three_halves():
-    limit = cf.integrate(cf.NormConstrained(FLOW), W0, 1.0, ts=[1.0], rtol=1e-12, solver="tsit5").final
+    limit = cf.integrate(cf.NormConstrained(FLOW), W0, 1.0, ts=[1.0], rtol=1e-12, solver="tsit5").final_state
     keys = jax.random.split(jax.random.key(11), 400)
 
     def mean_error_and_spread(epochs: int) -> tuple[float, float]:

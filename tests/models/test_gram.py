@@ -171,7 +171,7 @@ def test_the_constraint_holds_to_rounding_over_a_long_time_even_with_crude_steps
     run = cf.integrate(flow, y, 1e4, rtol=1e-3, atol=1e-3, ts=TIMES, solver="tsit5")
     assert run.outcome.ok
     assert float(run.conserved_drift().max()) < 1e-11
-    assert float(jnp.abs(run.final.cross - y.cross).max()) > 0.1
+    assert float(jnp.abs(run.final_state.cross - y.cross).max()) > 0.1
 
 
 @pytest.mark.slow

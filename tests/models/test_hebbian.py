@@ -106,7 +106,7 @@ def test_coordinates_of_symmetric_weights_keep_the_inner_product():
 
 def test_the_antisymmetric_part_only_decays():
     flow = cf.models.HebbianFlow(0.3 * F_IN, D, SYMMETRIC_MASK, decay=1.0)
-    end = cf.integrate(flow, W0, 2.0, rtol=1e-11, atol=1e-13).final
+    end = cf.integrate(flow, W0, 2.0, rtol=1e-11, atol=1e-13).final_state
     np.testing.assert_allclose(end - end.T, np.exp(-2.0) * (W0 - W0.T), rtol=0, atol=1e-9)
 
 
@@ -114,8 +114,8 @@ def test_among_symmetric_weights_the_flow_is_the_full_one():
     full = cf.models.HebbianFlow(0.3 * F_IN, D, decay=1.0)
     flow = cf.models.SymmetricWeights(full)
     x = flow.reduce(symmetric(4))
-    end = cf.integrate(flow, x, 2.0, rtol=1e-11, atol=1e-13).final
-    expected = cf.integrate(full, symmetric(4), 2.0, rtol=1e-11, atol=1e-13).final
+    end = cf.integrate(flow, x, 2.0, rtol=1e-11, atol=1e-13).final_state
+    expected = cf.integrate(full, symmetric(4), 2.0, rtol=1e-11, atol=1e-13).final_state
     np.testing.assert_allclose(flow.lift(end), expected, rtol=0, atol=1e-9)
 
 
@@ -244,7 +244,7 @@ def test_eq_45_term_by_term():
 def test_the_two_inhibitory_layers_approach_each_other_only_by_decay(decay: float):
     """Their difference decays as e^(−γ t): without decay it stays, where the paper assumes that they converge."""
     flow = circuit(decay=decay)
-    end = cf.integrate(flow, UNTIED, 1.5, rtol=1e-11, atol=1e-13).final
+    end = cf.integrate(flow, UNTIED, 1.5, rtol=1e-11, atol=1e-13).final_state
     difference = UNTIED.inhibition - UNTIED.to_inhibitory.T
     np.testing.assert_allclose(
         end.inhibition - end.to_inhibitory.T, np.exp(-1.5 * decay) * difference, rtol=0, atol=1e-9
@@ -255,7 +255,7 @@ def test_the_two_inhibitory_layers_approach_each_other_only_by_decay(decay: floa
 def test_tied_weights_move_as_untied_ones_do_where_they_agree():
     flow = circuit(decay=0.5)
     both = cf.models.CircuitWeights(TIED.feedforward, TIED.to_inhibitory, TIED.inhibition)
-    end, expected = (cf.integrate(flow, W, 2.0, rtol=1e-11, atol=1e-13).final for W in (TIED, both))
+    end, expected = (cf.integrate(flow, W, 2.0, rtol=1e-11, atol=1e-13).final_state for W in (TIED, both))
     for leaf, other in zip(jtu.tree_leaves(end), jtu.tree_leaves(expected), strict=False):
         np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-9)
 
@@ -265,11 +265,11 @@ def test_tied_weights_move_as_untied_ones_do_where_they_agree():
 
 def distances(flow: Any, W: Any, T: float, epsilons: tuple[float, ...]) -> np.ndarray:
     """How far the weights of a network with fast neurons are from the flow's after the time T."""
-    slow = jtu.tree_leaves(cf.integrate(flow, W, T, rtol=1e-11, atol=1e-13).final)
+    slow = jtu.tree_leaves(cf.integrate(flow, W, T, rtol=1e-11, atol=1e-13).final_state)
     found = []
     for epsilon in epsilons:
         network = cf.models.FastNeurons(flow, epsilon)
-        end = cf.integrate(network, network.at_rest(W), T, rtol=1e-10, atol=1e-12).final
+        end = cf.integrate(network, network.at_rest(W), T, rtol=1e-10, atol=1e-12).final_state
         pairs = zip(jtu.tree_leaves(end.W), slow, strict=True)
         found.append(max(float(np.abs(a - b).max()) for a, b in pairs))
     return np.array(found)
@@ -298,7 +298,7 @@ def test_fast_neurons_settle_from_anywhere():
     """One time unit is a hundred time constants of the neurons: where they start matters only by what W learned meanwhile."""
     flow = cf.models.HebbianFlow(0.4 * F_IN, D, decay=1.0)
     network = cf.models.FastNeurons(flow, 0.01)
-    end = cf.integrate(network, cf.models.NetworkState(jnp.zeros((N, K)), W0), 1.0).final
+    end = cf.integrate(network, cf.models.NetworkState(jnp.zeros((N, K)), W0), 1.0).final_state
     np.testing.assert_allclose(end.y, flow.steady_activity(end.W), atol=0.02)
 
 

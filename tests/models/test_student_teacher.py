@@ -112,7 +112,7 @@ def test_a_linear_student_is_the_curl_flow_of_the_sample_covariance(targets: Arr
     assert_same(flow(0.0, W), curl(0.0, W), 1e-12)
     assert_same(flow.curl_flow()(0.0, W), curl(0.0, W), 1e-12)
     pair = (cf.NormConstrained(flow), cf.NormConstrained(curl))
-    ends = [cf.integrate(each, W, 2.0, ts=[2.0], rtol=1e-12, atol=1e-13).final for each in pair]
+    ends = [cf.integrate(each, W, 2.0, ts=[2.0], rtol=1e-12, atol=1e-13).final_state for each in pair]
     assert_same(ends[0], ends[1], 1e-10)
     unlearnable = flow.loss(W) - curl.loss(W)
     np.testing.assert_allclose(unlearnable, np.mean(np.sum((targets - X @ S.T) ** 2, 1)) / 2, atol=1e-12)
@@ -186,14 +186,14 @@ def test_orbits_cross_a_kink_exactly():
     assert run.outcome.ok
     # w2² − w1² is conserved while the unit is active, and is 0 here: w1 = w2 = w with ẇ = −w (1 + w²), which never gets to 0.
     w = np.exp(-5.0) / np.sqrt(2 - np.exp(-10.0))
-    np.testing.assert_allclose(run.final.W1, [[w]], rtol=1e-7)
+    np.testing.assert_allclose(run.final_state.W1, [[w]], rtol=1e-7)
     # With w2² − w1² = 1 it does, and then both weights stand still.
     crossing = cf.integrate(flow, cf.Weights([[1.0]], [[2.0**0.5]]), 5.0, rtol=1e-10, atol=1e-12)
     assert crossing.outcome.ok
     assert crossing.stats["rejected"] > run.stats["rejected"]
-    np.testing.assert_allclose(crossing.final.W2, [[1.0]], rtol=1e-6)
-    assert -1e-6 < float(crossing.final.W1[0, 0]) <= 0.0
-    assert flow(0.0, crossing.final) == cf.Weights([[0.0]], [[0.0]])
+    np.testing.assert_allclose(crossing.final_state.W2, [[1.0]], rtol=1e-6)
+    assert -1e-6 < float(crossing.final_state.W1[0, 0]) <= 0.0
+    assert flow(0.0, crossing.final_state) == cf.Weights([[0.0]], [[0.0]])
 
 
 @pytest.mark.slow
@@ -205,10 +205,10 @@ def test_orbits_that_slide_along_a_kink_end_with_an_outcome_and_stay_on_it():
     start = cf.Weights([[0.3]], [[1.0]])
     run = cf.integrate(flow, start, 20.0, max_steps=2000)
     assert run.outcome.ending == "step limit reached"
-    assert abs(float(run.final.W1[0, 0])) < 1e-8
+    assert abs(float(run.final_state.W1[0, 0])) < 1e-8
     loose = cf.integrate(flow, start, 2.0, rtol=1e-3, atol=1e-3)
     assert loose.outcome.ok
-    assert abs(float(loose.final.W1[0, 0])) < 2e-2
+    assert abs(float(loose.final_state.W1[0, 0])) < 2e-2
 
 
 @pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)])
@@ -216,17 +216,17 @@ def test_norms_are_kept_when_constrained(activation: str):
     flow = cf.NormConstrained(student(cf.Weights(D1, D2), activation))
     run = cf.integrate(flow, W, 0.5, rtol=1e-8)
     assert run.outcome.ok
-    for end, start in zip(jtu.tree_leaves(run.final), jtu.tree_leaves(W), strict=True):
+    for end, start in zip(jtu.tree_leaves(run.final_state), jtu.tree_leaves(W), strict=True):
         np.testing.assert_allclose(jnp.linalg.norm(end), jnp.linalg.norm(start), rtol=1e-6)
 
 
 @pytest.mark.slow
 def test_full_batch_descent_and_minibatches_follow_the_flow():
     flow = student(cf.Weights(D1, D2))
-    limit = cf.integrate(cf.NormConstrained(flow), W, 1.0, ts=[1.0], rtol=1e-10).final
+    limit = cf.integrate(cf.NormConstrained(flow), W, 1.0, ts=[1.0], rtol=1e-10).final_state
 
     def distance(descent, steps: int) -> float:
-        end = cf.iterate(descent, W, steps).final
+        end = cf.iterate(descent, W, steps).final_state
         return max(
             float(jnp.abs(a - b).max())
             for a, b in zip(jtu.tree_leaves(end), jtu.tree_leaves(limit), strict=True)
@@ -291,7 +291,7 @@ def test_single_precision_is_in_the_sums_only():
     assert velocity.W1.dtype == velocity.W2.dtype == jnp.float64
     assert_same(velocity, flow(0.0, W), 3e-6)
     assert float(jnp.abs(velocity.W1 - flow(0.0, W).W1).max()) > 1e-12
-    assert cf.integrate(single, W, 1.0, rtol=1e-5).final.W1.dtype == jnp.float64
+    assert cf.integrate(single, W, 1.0, rtol=1e-5).final_state.W1.dtype == jnp.float64
     lines = str(jax.make_jaxpr(lambda W: single(0.0, W))(W)).splitlines()
     products = [line for line in lines if "dot_general" in line]
     assert products

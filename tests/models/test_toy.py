@@ -151,7 +151,7 @@ def test_orbits_inside_the_separatrix_close_after_one_period(s: float, radius: f
     trajectory = integrated(flow, w0, period)
     velocity = flow(0.0, w0)
     # Where the orbit is at that time, in units of time along the orbit.
-    late = float(jnp.vdot(velocity, trajectory.final - w0) / jnp.vdot(velocity, velocity))
+    late = float(jnp.vdot(velocity, trajectory.final_state - w0) / jnp.vdot(velocity, velocity))
     assert abs(late) < 1e-9 * period
     np.testing.assert_allclose(trajectory.ys[4], -w0, rtol=0, atol=1e-8 * radius)  # half way it is opposite
     distance = np.linalg.norm(trajectory.ys[1:-1] - w0, axis=1)
@@ -163,7 +163,7 @@ def test_orbits_inside_the_separatrix_close_after_one_period(s: float, radius: f
 def test_orbits_outside_the_separatrix_end_on_the_attracting_half(s: float, radius: float):
     flow, w0 = cf.toy_flow(s), state(radius * np.sqrt(2 * abs(s)), 0.3)
     assert float(flow.period(w0)) == np.inf
-    w = np.asarray(integrated(flow, w0, 400.0 / abs(s)).final)
+    w = np.asarray(integrated(flow, w0, 400.0 / abs(s)).final_state)
     assert w[0] * w[1] == pytest.approx(s, rel=1e-8)
     assert abs(w[1]) > abs(w[0])
     assert np.hypot(*w) == pytest.approx(radius * np.sqrt(2 * abs(s)), rel=1e-9)
@@ -238,7 +238,7 @@ def test_the_error_meets_its_threshold_at_the_settling_time_and_stays_below(
 def test_settling_time_is_what_integration_gives(flip: str | None, w0: list[float]):
     flow = cf.toy_flow(0.2, flip=flip)
     time = float(flow.settling_time(jnp.array(w0), 1e-3))
-    w = np.asarray(integrated(flow, jnp.array(w0), time).final)
+    w = np.asarray(integrated(flow, jnp.array(w0), time).final_state)
     assert abs(0.2 - w[0] * w[1]) == pytest.approx(1e-3, rel=1e-7)
 
 

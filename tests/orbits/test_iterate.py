@@ -42,14 +42,14 @@ def test_states_are_saved_at_their_steps_and_at_the_end(steps: int, every: int |
     expected = sorted({*range(0, steps, spacing), steps})
     np.testing.assert_array_equal(run.ts, expected)
     np.testing.assert_allclose(run.ys, at_angle(run.ts), atol=1e-12)
-    np.testing.assert_array_equal(run.last_state, run.ys[-1])
+    np.testing.assert_array_equal(run.final_state, run.ys[-1])
     assert run.outcome.ending == cf.Ending.COMPLETED
     assert run.stats["steps"] == steps
 
 
 def test_the_step_number_and_arguments_reach_the_map():
     run = cf.iterate(Counting(), {"sum": jnp.zeros(1)}, 10, n0=5, args=2.0)
-    np.testing.assert_allclose(run.final["sum"], [2.0 * sum(range(5, 15))])
+    np.testing.assert_allclose(run.final_state["sum"], [2.0 * sum(range(5, 15))])
     assert (run.ts[0], run.ts[-1]) == (5, 15)
 
 
@@ -60,8 +60,8 @@ def test_a_run_in_two_parts_is_the_run_in_one():
     W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     whole = cf.iterate(descent, W, 40)
     half = cf.iterate(descent, W, 25)
-    rest = cf.iterate(descent, half.last_state, 15, n0=25)
-    np.testing.assert_array_equal(rest.final.W1, whole.final.W1)
+    rest = cf.iterate(descent, half.final_state, 15, n0=25)
+    np.testing.assert_array_equal(rest.final_state.W1, whole.final_state.W1)
 
 
 def test_what_is_observed_is_saved_in_place_of_the_state():
@@ -76,7 +76,7 @@ def test_what_is_observed_is_saved_in_place_of_the_state():
     np.testing.assert_allclose(run.ys["x"], np.cos(0.1 * run.ts), atol=1e-12)
     np.testing.assert_array_equal(run.ys["n"], run.ts)
     np.testing.assert_allclose(run.ys["twice"], 2 * at_angle(run.ts), atol=1e-12)
-    np.testing.assert_allclose(run.last_state, at_angle(50), atol=1e-12)
+    np.testing.assert_allclose(run.final_state, at_angle(50), atol=1e-12)
     with pytest.raises(ValueError, match="must have a method `loss`"):
         run.loss()
 
@@ -100,7 +100,7 @@ def test_a_blow_up_is_located_at_its_step(every: int):
     escape = int(np.ceil(np.log(1e3) / np.log(1.1)))
     assert run.outcome.ending == cf.Ending.BLEW_UP
     assert run.outcome.time == run.ts[-1] == escape
-    np.testing.assert_allclose(run.last_state[0], 1.1**escape, rtol=1e-12)
+    np.testing.assert_allclose(run.final_state[0], 1.1**escape, rtol=1e-12)
     assert np.isfinite(run.ys).all()
 
 
@@ -122,12 +122,12 @@ def test_a_flow_becomes_a_map():
     run = cf.iterate(cf.orbits.TimeMap(flow, period / steps, rtol=1e-11, atol=1e-13), START, steps, every=1)
     exact = cf.integrate(flow, START, period, ts=np.linspace(0, period, steps + 1), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(run.ys, exact.ys, atol=1e-9)
-    np.testing.assert_allclose(run.final, START, atol=1e-9)
+    np.testing.assert_allclose(run.final_state, START, atol=1e-9)
     np.testing.assert_allclose(run.loss(), exact.loss(), atol=1e-9)
     forced = cf.iterate(
         cf.orbits.TimeMap(lambda t, y, args: args * t * jnp.ones(1), 0.5), jnp.zeros(1), 4, args=2.0
     )
-    np.testing.assert_allclose(forced.final, [4.0])
+    np.testing.assert_allclose(forced.final_state, [4.0])
 
 
 def test_a_flow_that_blows_up_within_a_step_ends_the_run():

@@ -26,7 +26,8 @@ def weights(*leading: int) -> cf.Weights:
 
 def made(ys: Any, system: Any = FLOW, outcome: Any = OUTCOME) -> cf.Trajectory:
     """A trajectory as `integrate` makes it, without integrating."""
-    return cf.Trajectory(np.linspace(0, 4, TIMES), ys, outcome, STATS, system)
+    end = jax.tree.map(lambda leaf: leaf[-1], ys)
+    return cf.Trajectory(np.linspace(0, 4, TIMES), ys, outcome, STATS, end, system)
 
 
 def made_batch() -> cf.Trajectory:
@@ -92,7 +93,7 @@ def test_a_member_is_a_trajectory_up_to_its_own_end():
         assert member.outcome == batch.outcome[i]
         np.testing.assert_array_equal(member.ts, batch.ts[:kept])
         np.testing.assert_array_equal(member.ys.W1, batch.ys.W1[:kept, i])
-        np.testing.assert_array_equal(member.final.W2, batch.ys.W2[kept - 1, i])
+        np.testing.assert_array_equal(member.final_state.W2, batch.ys.W2[kept - 1, i])
         np.testing.assert_allclose(member.loss(), batch.loss()[:kept, i], rtol=1e-14)
 
 

@@ -257,7 +257,11 @@ def test_workers_compute_what_one_process_computes(client: Any, sweep: Any):
     def cell(c: float, seed: int) -> dict[str, Any]:
         start = c * jax.random.normal(jax.random.key(seed), (2,))
         run = cf.integrate(cf.toy_flow(flip="readout"), start, 5.0)
-        return {"w": run.final, "is_float64": run.final.dtype == jnp.float64, "outcome": run.outcome}
+        return {
+            "w": run.final_state,
+            "is_float64": run.final_state.dtype == jnp.float64,
+            "outcome": run.outcome,
+        }
 
     there, here = sweep(cell, client=client), sweep(cell, "here.zarr")
     assert same_results(there, here)

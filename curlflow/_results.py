@@ -1,0 +1,52 @@
+"""The one make of all results: frozen, comparable, and printed in one readable line."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, dataclass_transform
+
+import jax.tree_util as jtu
+import numpy as np
+
+Result = TypeVar("Result")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def result(cls: type[Result]) -> type[Result]:
+    """A frozen dataclass whose arrays do not get in the way.
+
+    Two results are equal if they are of one class and all their fields are, arrays number by number (NaN equals NaN) and
+    fields marked `compare=False` left out. Their representation is the first line of what they print, which each says
+    itself in `__str__`. A result that holds arrays also has `to_xarray`.
+    """
+    made = dataclass(frozen=True, repr=False)(cls)
+    made.__eq__ = _equal
+    made.__repr__ = _first_line
+    return made
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values, or pytrees of them, are equal number by number; NaN equals NaN."""
+    (leaves, structure), (others, other_structure) = jtu.tree_flatten(one), jtu.tree_flatten(other)
+    return structure == other_structure and all(map(_same_leaf, leaves, others))
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
+    if not (_is_array(one) or _is_array(other)):
+        return bool(one == other) or (one != one and other != other)
+    a, b = np.asarray(one), np.asarray(other)
+    return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.inexact)))
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and hasattr(value, "shape")
+
+
+def _equal(self: Any, other: Any) -> bool:
+    if type(self) is not type(other):
+        return NotImplemented
+    return all(
+        same(getattr(self, each.name), getattr(other, each.name)) for each in fields(self) if each.compare
+    )
+
+
+def _first_line(self: Any) -> str:
+    return str(self).split("\n", 1)[0]
