@@ -232,16 +232,10 @@ def lyapunov(
         table.add_row(f"λ{i}", f"{value:+.6f}", f"{error:.6f}")
     console.print(table)
     console.print(f"Verdict: {verdict.motion.value}")
-    for sentence in verdict.evidence[1:]:  # the first repeats the table
-        console.print(f"  - {sentence}", highlight=False)
+    for each in verdict.evidence:
+        console.print(f"  - {each.sentence}", highlight=False)
     if out is not None:
-        attributes = {
-            "seed": seed,
-            "start": start,
-            "verdict": verdict.motion.value,
-            "evidence": verdict.evidence,
-        }
-        found.to_xarray().assign_attrs(attributes).to_netcdf(out, engine="h5netcdf")
+        verdict.to_xarray().assign_attrs(seed=seed, start=start).to_netcdf(out, engine="h5netcdf")
         console.print(f"Wrote {out}.")
 
 

@@ -1,14 +1,16 @@
 """Is it chaos? Lyapunov exponents with error bars, indicators that do not trust one number, and a verdict on them."""
 
+from curlflow.chaos.engine.tangent_system import TangentSystem
 from curlflow.chaos.gali import gali
 from curlflow.chaos.growth import Growth, tangent_growth
 from curlflow.chaos.lyapunov import lyapunov_spectrum
-from curlflow.chaos.motion import Motion, Verdict, verdict
+from curlflow.chaos.motion import Evidence, Motion, Verdict, verdict
 from curlflow.chaos.recorded import exponent_of_series, zero_one_test
 from curlflow.chaos.result import LyapunovEnsemble, LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
 
 __all__ = [
+    "TangentSystem",
     "lyapunov_spectrum",
     "LyapunovSpectrum",
     "LyapunovEnsemble",
@@ -19,6 +21,7 @@ __all__ = [
     "zero_one_test",
     "exponent_of_series",
     "Motion",
+    "Evidence",
     "Verdict",
     "verdict",
 ]

@@ -1,6 +1,6 @@
 """How a run ended: converged, not converged, blew up, at rest, on a cycle, or why the solver stopped."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,29 +8,135 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from curlflow.chaos.engine.problem import COLUMN_LOST, STEP_LIMIT, STEP_TOO_SMALL, Problem, State
+from curlflow.chaos.engine.tangent_system import (
+    COLUMN_LOST,
+    STEP_LIMIT,
+    STEP_TOO_SMALL,
+    RunState,
+    TangentSystem,
+)
 from curlflow.outcome import Ending, Outcome
+from curlflow.system import Args, State
 
 LONGEST_CYCLE = 64
 # A map's state counts as returned when it differs by less than this many units in the last place of its largest entry.
 ROUNDINGS = 1e5
 
 
-def early_end(problem: Problem, state: State, escape: float) -> Outcome | None:
+class Looks(NamedTuple):
+    """What one look at the final state tells: of one run, or of every member of an ensemble.
+
+    Attributes
+    ----------
+    at_rest
+        Whether the state moves by no more than the solver's errors in an interval dt; of a map, whether it stays.
+    cycle
+        After how many steps, at most 64, a map comes back; 0 if it does not, and for flows.
+    autonomous
+        Whether a vector field is the same at a later time; True for maps, which are not asked.
+    """
+
+    at_rest: Bool[np.ndarray, "*members"]
+    cycle: Int[np.ndarray, "*members"]
+    autonomous: Bool[np.ndarray, "*members"]
+
+
+def look(tangent: TangentSystem, y: State, t: Float[np.ndarray, "*members"]) -> Looks:
+    """Look at the final state, or states (members last), of a run that has come to the time t."""
+    return Looks(*map(np.asarray, _look(tangent, y, jnp.asarray(t))))
+
+
+@eqx.filter_jit
+def _look(tangent: TangentSystem, y: State, t: Array) -> tuple[Array, Array, Array]:
+    of_member = _look_at_map if tangent.is_map else _look_at_flow
+
+    def member(system: Any, args: Args, t: Array, y: State) -> tuple[Array, Array, Array]:
+        return of_member(tangent, system, args, t, y)
+
+    return tangent.over_systems(member)(t, y)
+
+
+def _look_at_flow(
+    tangent: TangentSystem, system: Any, args: Args, t: Array, y: State
+) -> tuple[Array, Array, Array]:
+    velocity = system(t, y, args)
+    # An irrational fraction of the interval, so that a forcing with a simple period is not met at the same phase.
+    later = system(t + tangent.dt / jnp.pi, y, args)
+    tolerance = tangent.atol + tangent.rtol * optx.max_norm(y)
+    at_rest = optx.max_norm(velocity) * tangent.dt <= 10 * tolerance
+    pairs = zip(jtu.tree_leaves(velocity), jtu.tree_leaves(later), strict=True)
+    same = jnp.stack([jnp.all((a == b) | (jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs])
+    return at_rest, jnp.zeros((), int), jnp.all(same)
+
+
+def _look_at_map(
+    tangent: TangentSystem, system: Any, args: Args, t: Array, y: State
+) -> tuple[Array, Array, Array]:
+    n = jnp.round(t).astype(jnp.int64)
+    scale = ROUNDINGS * jnp.finfo(jnp.float64).eps * optx.max_norm(y)
+
+    def step(point: State, i: Array) -> tuple[State, Array]:
+        point = system.step(n + i, point, args)
+        distance = optx.max_norm(jtu.tree_map(jnp.subtract, point, y))
+        return point, distance <= scale
+
+    _, returned = jax.lax.scan(step, y, jnp.arange(LONGEST_CYCLE))
+    cycle = jnp.where(returned.any(), jnp.argmax(returned) + 1, 0)
+    return cycle == 1, cycle, jnp.asarray(True)
+
+
+def outcome_of(
+    tangent: TangentSystem,
+    state: RunState,
+    looks: Looks,
+    local: Float[np.ndarray, "intervals k"],
+    agree: Bool[np.ndarray, " k"],
+    resolution: Float[np.ndarray, " k"],
+) -> Outcome:
+    """How one run ended: `agree` says of which exponents the two halves of the run agree."""
+    early = _early_end(tangent, state)
+    if early is not None:
+        return early
+    t, T = float(state.time), len(local) * float(tangent.dt)
+    if looks.at_rest:
+        message = f"At t = {t:.6g} the state is at rest: the exponents are those of a fixed point."
+        return Outcome(Ending.FIXED_POINT, t, message)
+    if looks.cycle:
+        return Outcome(Ending.CYCLE, t, f"At t = {t:.6g} the state repeats itself every {looks.cycle} steps.")
+    if not agree.all():
+        message = (
+            f"The averages over the two halves of the run differ by more than their errors in {int((~agree).sum())} of "
+            f"{len(agree)} exponents. Take a longer `T`, or a longer `Ttr` if the start was far from the attractor."
+        )
+        return Outcome(Ending.NOT_CONVERGED, t, message)
+    if not tangent.is_map and looks.autonomous and _looks_like_a_cycle(local.mean(axis=0), resolution):
+        message = f"One exponent is 0 and the others are negative over T = {T:g}: the orbit is a limit cycle."
+        return Outcome(Ending.CYCLE, t, message)
+    return Outcome(Ending.COMPLETED, t, f"The two halves of T = {T:g} agree within their standard errors.")
+
+
+def _looks_like_a_cycle(exponents: Float[np.ndarray, " k"], resolution: Float[np.ndarray, " k"]) -> bool:
+    if len(exponents) < 2:
+        return False
+    zero, next_one = exponents[:2]
+    return bool(abs(zero) <= resolution[0] and next_one < -resolution[1])
+
+
+def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
     """Why a run ended before its time; None if it did not."""
-    t = float(state.time)
+    t, escape = float(state.time), float(state.escape)
     if np.isfinite(escape):
         message = (
-            f"The largest entry of the state passed {float(problem.blow_up):g} at t = {escape:.6g}. "
+            f"The largest entry of the state passed {float(tangent.blow_up):g} at t = {escape:.6g}. "
             "The exponents are averages up to there."
         )
         return Outcome(Ending.BLEW_UP, escape, message)
     status = int(state.status)
     if status == STEP_LIMIT:
         message = (
-            f"{int(problem.max_steps)} steps did not reach the next QR from t = {t:.6g}. Raise `max_steps`, loosen `rtol`, "
+            f"{int(tangent.max_steps)} steps did not reach the next QR from t = {t:.6g}. Raise `max_steps`, loosen `rtol`, "
             'or, if the system is small and stiff, take solver="kvaerno5".'
         )
         return Outcome(Ending.STEP_LIMIT, t, message)
@@ -47,49 +153,3 @@ def early_end(problem: Problem, state: State, escape: float) -> Outcome | None:
         )
         return Outcome(Ending.SOLVER_FAILED, t, message)
     return None
-
-
-def is_at_rest(problem: Problem, y: PyTree[Array], t: float) -> bool:
-    """Whether the state moves by no more than the solver's errors in an interval dt."""
-    if problem.solver is None:
-        return cycle_length(problem, y, t) == 1
-    return bool(_moves_little(problem, y, jnp.asarray(t)))
-
-
-def cycle_length(problem: Problem, y: PyTree[Array], t: float) -> int:
-    """After how many steps, at most 64, a map comes back to y; 0 if it does not."""
-    return int(_cycle_length(problem, y, jnp.asarray(round(t), jnp.int64)))
-
-
-def is_autonomous(problem: Problem, y: PyTree[Array], t: float) -> bool:
-    """Whether the vector field at y is the same at a later time."""
-    here, later = _two_times(problem, y, jnp.asarray(t))
-    pairs = zip(jtu.tree_leaves(here), jtu.tree_leaves(later), strict=True)
-    return all(bool(np.array_equal(a, b)) for a, b in pairs)
-
-
-@eqx.filter_jit
-def _moves_little(problem: Problem, y: PyTree[Array], t: Array) -> Array:
-    velocity = problem.system(t, y, problem.args)
-    tolerance = problem.atol + problem.rtol * optx.max_norm(y)
-    return optx.max_norm(velocity) * problem.dt <= 10 * tolerance
-
-
-@eqx.filter_jit
-def _cycle_length(problem: Problem, y: PyTree[Array], n: Array) -> Array:
-    scale = ROUNDINGS * jnp.finfo(jnp.float64).eps * optx.max_norm(y)
-
-    def step(point: Any, i: Array) -> Any:
-        point = problem.system.step(n + i, point, problem.args)
-        distance = optx.max_norm(jtu.tree_map(jnp.subtract, point, y))
-        return point, distance <= scale
-
-    _, returned = jax.lax.scan(step, y, jnp.arange(LONGEST_CYCLE))
-    return jnp.where(returned.any(), jnp.argmax(returned) + 1, 0)
-
-
-@eqx.filter_jit
-def _two_times(problem: Problem, y: PyTree[Array], t: Array) -> Any:
-    # An irrational fraction of the interval, so that a forcing with a simple period is not met at the same phase.
-    later = t + problem.dt / jnp.pi
-    return problem.system(t, y, problem.args), problem.system(later, y, problem.args)

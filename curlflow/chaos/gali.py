@@ -1,25 +1,37 @@
 """Alignment of tangent vectors, which chaos forces and regular motion does not."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from curlflow import _checks
-from curlflow.chaos.engine import frames
-from curlflow.chaos.engine import intervals as engine
-from curlflow.chaos.engine.problem import Problem, State
-from curlflow.chaos.engine.runner import Run
-from curlflow.chaos.lyapunov import lyapunov_spectrum
-from curlflow.chaos.result import intervals
+from curlflow.chaos.engine import frames, runner
+from curlflow.chaos.engine.intervals import advance
+from curlflow.chaos.engine.runner import Run, intervals
+from curlflow.chaos.engine.start import started
+from curlflow.chaos.engine.tangent_system import RunState, TangentSystem, as_tangent_system
+from curlflow.orbits.solvers import SolverChoice
+from curlflow.system import Args, StateLike, System
 
 
 def gali(
-    system: Any, y0: PyTree[ArrayLike], k: int = 2, *, T: float, dt: float = 1.0, **options: Any
+    system: System | TangentSystem,
+    y0: StateLike,
+    k: int = 2,
+    *,
+    T: float,
+    Ttr: float = 0.0,
+    dt: float = 1.0,
+    key: PRNGKeyArray | None = None,
+    t0: float = 0.0,
+    args: Args = None,
+    solver: SolverChoice | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int | None = None,
+    blow_up: float = 1e6,
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " times"]]:
     """Generalised alignment index GALI_k: the volume of k tangent vectors of length one that are never made orthogonal.
 
@@ -28,41 +40,69 @@ def gali(
 
     Parameters
     ----------
-    system, y0, T, dt
-        As for `lyapunov_spectrum`.
+    system
+        A flow, a map, or a `TangentSystem` of either.
     k
         How many tangent vectors, at least 2.
-    **options
-        Further options of `lyapunov_spectrum`: `Ttr`, `args`, `key`, tolerances.
+    y0, T, Ttr, dt, key, t0, args, solver, rtol, atol, max_steps, blow_up
+        As for `lyapunov_spectrum`. The vectors start random and orthonormal after the transient.
 
     Returns
     -------
     tuple
         Times and the index, shape (times,).
 
+    Raises
+    ------
+    ValueError
+        If k is below 2, the tangent system is one of an ensemble, or as `lyapunov_spectrum` does.
+
     References
     ----------
     Ch. Skokos, T. Bountis, Ch. Antonopoulos, Physica D 231, 30 (2007).
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> times, index = cf.chaos.gali(cf.toy_flow(s=1.0, flip="readout"), jnp.array([1.0, 0.0]), T=50.0)
+    >>> bool(index[-1] > 1e-4)  # shear aligns the vectors like a power of time
+    True
     """
     if _checks.positive_integer("k", k) < 2:
         raise ValueError(f"`k` must be at least 2, but is {k}.")
-    spectrum = lyapunov_spectrum(system, y0, k, T=dt, dt=dt, divergence=False, **options)
-    return aligned_volumes(spectrum.run, intervals(T, dt))
+    tangent = as_tangent_system(
+        system,
+        dt=dt,
+        t0=t0,
+        args=args,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
+        blow_up=blow_up,
+    ).averaging_divergence(False)
+    if tangent.members is not None:
+        raise ValueError(
+            "`system` must be one system with one initial state, but is an ensemble: call `gali` for each."
+        )
+    T, Ttr = _checks.positive_number("T", T), _checks.non_negative_number("Ttr", Ttr)
+    tangent, state, n = started(tangent, y0, k, key)
+    run = runner.begin(tangent, state, intervals(Ttr, float(tangent.dt)), n, progress=False)
+    return aligned_volumes(run, intervals(T, float(tangent.dt)))
 
 
-def aligned_volumes(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
+def aligned_volumes(run: Run, count: int) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " times"]]:
     """Times and volumes of the run's tangent vectors over its next intervals, scaled to length one but not orthogonal."""
-    times = float(run.problem.t0) + float(run.problem.dt) * (
-        int(run.state.interval) + np.arange(1, count + 1)
-    )
-    return times, np.asarray(_volumes(run.problem, run.state, count))
+    ends = int(run.state.interval) + np.arange(1, count + 1)
+    times = float(run.tangent.t0) + float(run.tangent.dt) * ends
+    return times, np.asarray(_volumes(run.tangent, run.state, count))
 
 
 @eqx.filter_jit
-def _volumes(problem: Problem, state: State, count: int) -> Float[Array, " times"]:
-    def one_interval(state: State, nothing: None) -> tuple[State, Array]:
-        begin, end = (problem.t0 + (state.interval + i) * problem.dt for i in (0, 1))
-        after = engine.advance(problem, state, begin, end)[0]
+def _volumes(tangent: TangentSystem, state: RunState, count: int) -> Float[Array, " times"]:
+    def one_interval(state: RunState, nothing: None) -> tuple[RunState, Array]:
+        begin, end = (tangent.t0 + (state.interval + i) * tangent.dt for i in (0, 1))
+        after = advance(tangent, state, begin, end)[0]
         lengths = jnp.sqrt(frames.column_squares(after.frame))
         frame = frames.scale(after.frame, 1 / lengths)
         volume = jnp.prod(jnp.linalg.svd(frames.columns(frame), compute_uv=False))

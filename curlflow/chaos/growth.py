@@ -1,15 +1,16 @@
 """Whether tangent vectors grow exponentially, or like a power of time."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from curlflow._results import result
 from curlflow.chaos.result import LyapunovSpectrum
 
 GROWTH_POINTS = 100
 
 
-@dataclass(frozen=True)
+@result
 class Growth:
     """Whether tangent vectors grow exponentially or like a power of time, made by `tangent_growth`.
 
@@ -25,10 +26,17 @@ class Growth:
         Root-mean-square residuals of the two fits of the logarithm, exponential first.
     """
 
-    kind: str
+    kind: Literal["exponential", "algebraic", "undecided"]
     rate: float
     power: float
     residuals: tuple[float, float]
+
+    def __str__(self) -> str:
+        exponential, algebraic = self.residuals
+        return (
+            f"Growth: {self.kind}; residuals {exponential:.2g} of e^({self.rate:.3g} t), "
+            f"{algebraic:.2g} of t^{self.power:.3g}"
+        )
 
 
 def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
@@ -46,7 +54,7 @@ def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
     t, log_growth = (x[: len(x) // width * width].reshape(-1, width).mean(axis=1) for x in (t, log_growth))
     kept = slice(len(t) // 10, None)
     (rate, exponential), (power, algebraic) = (_line(x[kept], log_growth[kept]) for x in (t, np.log(t)))
-    kind = "undecided"
+    kind: Literal["exponential", "algebraic", "undecided"] = "undecided"
     if exponential < algebraic / 2:
         kind = "exponential"
     elif algebraic < exponential / 2:

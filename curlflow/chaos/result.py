@@ -1,134 +1,100 @@
 """What a computation of Lyapunov exponents hands back: the exponents, how far to trust them, and how they came about."""
 
-import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import field
+from typing import Any, overload
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Bool, Float, Int
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.chaos import ending, statistics
 from curlflow.chaos.engine import blocks, runner
-from curlflow.chaos.engine.problem import Problem, State
+from curlflow.chaos.engine.runner import Run, intervals
+from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
 from curlflow.chaos.zeros import Zeros, count_zeros
-from curlflow.outcome import Ending, Outcome
+from curlflow.outcome import Outcome
+from curlflow.system import State, known
 
 
-@dataclass(frozen=True, repr=False)
+@result
 class LyapunovSpectrum:
     """Lyapunov exponents along one orbit, made by `lyapunov_spectrum`.
 
     Attributes
     ----------
     exponents
-        Descending, shape (k,), in natural logarithms per unit time (per step for maps).
+        Descending, shape (k,), in natural logarithms per unit time (per step for maps). NaN if the run ended before the first
+        interval did.
     stderr
         Their standard errors, shape (k,), from block averages; they account for the correlation of successive values.
+        Infinite for runs of fewer than four intervals.
     times
         The ends of the intervals averaged over, shape (intervals,).
     local
         The exponents of every interval alone, shape (intervals, k): their averages are `exponents`.
-    history
-        The exponents as they would have been, had the run ended at each of `times`, shape (intervals, k).
     n
         How many exponents the system has: the size of its state.
     mean_divergence
-        The time average of tr J along the orbit, which the sum of all n exponents must equal; None if it was not computed.
-    kaplan_yorke, entropy
-        Kaplan–Yorke dimension; sum of the positive exponents with its standard error.
+        The time average of tr J along the orbit (of ln abs(det J) for a map), which the sum of all n exponents must equal;
+        None if it was not computed.
     outcome
         Completed (the two halves of the run agree within their errors) or not converged; or blew up, reached a fixed point,
         reached a cycle, or why the solver stopped.
     final_state
         The state at the end.
+    final_frame
+        The tangent vectors at the end: like the state, with an axis of length k before the last one of every leaf.
     stats
         Evidence: solver, tolerances, steps, the time between two QRs in the end.
     run
-        The engine's own record, from which all this is read and from which a run goes on.
+        The engine's own record, from which the run goes on.
+    member
+        Which member of an ensemble this is; None for a run of its own.
     """
 
-    run: runner.Run
-    _member: int | None = field(default=None)
-
-    @cached_property
-    def _series(self) -> tuple[Float[np.ndarray, "intervals k"], Float[np.ndarray, " intervals"]]:
-        """Growth of the tangent vectors and of volumes in every interval; of a member, up to its own end."""
-        growth, volume = self.run.log_growth, self.run.volume_growth
-        if self._member is None:
-            return growth, volume
-        inside = int(np.sum(self._all_times <= self._escape))
-        kept = slice(min(inside, max(int(self._state.interval) - self.run.transient, 0)))
-        return growth[kept, :, self._member], volume[kept, self._member]
-
-    @property
-    def _all_times(self) -> Float[np.ndarray, " intervals"]:
-        problem = self.run.problem
-        count = self.run.transient + np.arange(1, len(self.run.log_growth) + 1)
-        return float(problem.t0) + count * float(problem.dt)
+    exponents: Float[np.ndarray, " k"]
+    stderr: Float[np.ndarray, " k"]
+    times: Float[np.ndarray, " intervals"]
+    local: Float[np.ndarray, "intervals k"]
+    n: int
+    mean_divergence: float | None
+    outcome: Outcome
+    final_state: State
+    final_frame: State
+    stats: dict[str, Any]
+    run: Run = field(compare=False)
+    member: int | None = field(default=None, compare=False)
 
     @property
-    def _escape(self) -> float:
-        return float(self._state.escape)
-
-    @cached_property
-    def _state(self) -> State:
-        """Where this orbit stands."""
-        return self.run.state if self._member is None else blocks.member_state(self.run.state, self._member)
+    def tangent_system(self) -> TangentSystem:
+        """The tangent system that was stepped; of a member of an ensemble, its own."""
+        return self.run.tangent if self.member is None else self.run.tangent.of_member(self.member)
 
     @property
     def dt(self) -> float:
         """The time between two values of the history."""
-        return float(self.run.problem.dt)
-
-    @property
-    def n(self) -> int:
-        """How many exponents the system has."""
-        return self.run.n
-
-    @property
-    def times(self) -> Float[np.ndarray, " intervals"]:
-        """The ends of the intervals averaged over."""
-        return self._all_times[: len(self._series[0])]
+        return float(self.run.tangent.dt)
 
     @property
     def T(self) -> float:
         """The time averaged over."""
         return len(self.times) * self.dt
 
-    @cached_property
-    def local(self) -> Float[np.ndarray, "intervals k"]:
-        """The exponents of every interval alone."""
-        rates = self._series[0] / self.dt
-        return rates[:, np.argsort(-rates.mean(axis=0), kind="stable")] if len(rates) else rates
-
-    @cached_property
-    def exponents(self) -> Float[np.ndarray, " k"]:
-        """The exponents, descending; NaN if the run ended before the first interval did."""
-        return self.local.mean(axis=0) if len(self.local) else np.full(self.local.shape[1], np.nan)
-
-    @cached_property
-    def stderr(self) -> Float[np.ndarray, " k"]:
-        """Standard errors of the exponents; infinite for runs of fewer than four intervals."""
-        return statistics.standard_error(self.local)
+    @property
+    def final_time(self) -> float:
+        """The time at the end."""
+        return float(_state_of(self.run, self.member).time)
 
     @property
     def history(self) -> Float[np.ndarray, "intervals k"]:
         """The exponents as they would have been, had the run ended at each of `times`."""
         return np.cumsum(self.local, axis=0) / np.arange(1, len(self.local) + 1)[:, None]
-
-    @property
-    def mean_divergence(self) -> float | None:
-        """The time average of tr J, or of ln abs(det J) for a map."""
-        volume = self._series[1]
-        return float(volume.mean()) / self.dt if self.run.problem.with_divergence and len(volume) else None
 
     @property
     def resolution(self) -> Float[np.ndarray, " k"]:
@@ -137,8 +103,7 @@ class LyapunovSpectrum:
         Three standard errors; log(T/dt)/T, because neighbouring orbits that separate like a power of time show that much; and
         the solver's error.
         """
-        algebraic = math.log(len(self.local) + 1) / max(self.T, self.dt)
-        return 3 * self.stderr + algebraic + 10 * float(self.run.problem.rtol)
+        return statistics.resolution(self.stderr, len(self.local), self.dt, float(self.run.tangent.rtol))
 
     @property
     def kaplan_yorke(self) -> float | None:
@@ -161,58 +126,6 @@ class LyapunovSpectrum:
         total = self.local[:, positive].sum(axis=1, keepdims=True)
         return float(total.mean()), float(statistics.standard_error(total)[0])
 
-    @property
-    def final_state(self) -> PyTree[Array]:
-        """The state at the end."""
-        return jtu.tree_map(jnp.asarray, self._state.y)
-
-    @property
-    def final_frame(self) -> PyTree[Array]:
-        """The tangent vectors at the end: like the state, with an axis of length k before the last one of every leaf."""
-        return jtu.tree_map(jnp.asarray, self._state.frame)
-
-    @property
-    def stats(self) -> dict[str, Any]:
-        """Evidence: solver, tolerances, steps, the time between two QRs in the end."""
-        problem, state = self.run.problem, self._state
-        common = {"dt": self.dt, "steps": int(state.steps), "qr_interval": self.dt / int(state.pieces)}
-        if problem.solver is None:
-            return common
-        solver = {
-            "solver": type(problem.solver).__name__,
-            "rtol": float(problem.rtol),
-            "atol": float(problem.atol),
-        }
-        return solver | common
-
-    @cached_property
-    def outcome(self) -> Outcome:
-        """How the run ended."""
-        problem, t = self._own_problem, float(self._state.time)
-        early = ending.early_end(problem, self._state, self._escape)
-        if early is not None:
-            return early
-        if ending.is_at_rest(problem, self.final_state, t):
-            message = f"At t = {t:.6g} the state is at rest: the exponents are those of a fixed point."
-            return Outcome(Ending.FIXED_POINT, t, message)
-        steps = ending.cycle_length(problem, self.final_state, t) if problem.solver is None else 0
-        if steps:
-            message = f"At t = {t:.6g} the state repeats itself every {steps} steps."
-            return Outcome(Ending.CYCLE, t, message)
-        agree = statistics.is_stationary(self.local, self.stderr)
-        if not agree.all() or len(self.times) < statistics.FEWEST_INTERVALS:
-            message = (
-                f"The averages over the two halves of the run differ by more than their errors in {int((~agree).sum())} of "
-                f"{len(agree)} exponents. Take a longer `T`, or a longer `Ttr` if the start was far from the attractor."
-            )
-            return Outcome(Ending.NOT_CONVERGED, t, message)
-        if self._looks_like_a_cycle():
-            message = f"One exponent is 0 and the others are negative over T = {self.T:g}: the orbit is a limit cycle."
-            return Outcome(Ending.CYCLE, t, message)
-        return Outcome(
-            Ending.COMPLETED, t, f"The two halves of T = {self.T:g} agree within their standard errors."
-        )
-
     def finite_time(self, window: float) -> Float[np.ndarray, "windows k"]:
         """The exponents of consecutive windows of about the given length, a whole number of intervals each.
 
@@ -230,8 +143,8 @@ class LyapunovSpectrum:
     def zeros(
         self,
         *,
-        conserved: Callable[[PyTree[Array]], Any] | None = None,
-        symmetries: Callable[[PyTree[Array]], PyTree[Array]] | None = None,
+        conserved: Callable[[State], Any] | None = None,
+        symmetries: Callable[[State], State] | None = None,
     ) -> Zeros:
         """How many exponents of this flow must be zero, and why, counted at the final state.
 
@@ -249,17 +162,18 @@ class LyapunovSpectrum:
         ValueError
             If the system is a map, or has too many conserved quantities to count.
         """
-        problem, t = self._own_problem, float(self._state.time)
-        if problem.solver is None:
+        tangent, y, t = self.tangent_system, self.final_state, self.final_time
+        system: Any = tangent.system
+        if tangent.is_map:
             raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
-        system, y = problem.system, self.final_state
+        looks = ending.look(tangent, y, np.array(t))
         return count_zeros(
-            lambda y: system(t, y, problem.args),
+            lambda y: system(t, y, tangent.args),
             y,
-            at_rest=ending.is_at_rest(problem, y, t),
-            autonomous=ending.is_autonomous(problem, y, t),
-            conserved=getattr(system, "conserved", None) if conserved is None else conserved,
-            symmetries=getattr(system, "symmetries", None) if symmetries is None else symmetries,
+            at_rest=bool(looks.at_rest),
+            autonomous=bool(looks.autonomous),
+            conserved=known(system, "conserved") if conserved is None else conserved,
+            symmetries=known(system, "symmetries") if symmetries is None else symmetries,
             observed=int(np.sum(np.abs(self.exponents) <= self.resolution)),
         )
 
@@ -272,11 +186,11 @@ class LyapunovSpectrum:
             If T is not longer than what was averaged already, if the run ended early, or if this is one member of an ensemble
             (extend the ensemble).
         """
-        if self._member is not None:
+        if self.member is not None:
             raise ValueError(
                 "`extend` must be asked of a whole ensemble, but this spectrum is one of its members."
             )
-        return LyapunovSpectrum(_extended(self.run, T, progress))
+        return spectrum_of(_extended(self.run, T, progress))
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
@@ -303,72 +217,56 @@ class LyapunovSpectrum:
         count = f"{len(self.exponents)} of {self.n} exponents over T = {self.T:g}"
         return f"LyapunovSpectrum: {count}: {', '.join(shown)}{dimension}; {self.outcome}"
 
-    __repr__ = __str__
 
-    @property
-    def _own_problem(self) -> Problem:
-        """The problem as this orbit sees it: of an ensemble of systems, its member's own."""
-        problem = self.run.problem
-        if self._member is None or problem.members != "systems":
-            return problem
-
-        def own(leaf: Any) -> Any:
-            return leaf[self._member] if eqx.is_array(leaf) else leaf
-
-        pair = jtu.tree_map(own, (problem.system, problem.args))
-        return eqx.tree_at(lambda p: (p.system, p.args), problem, pair, is_leaf=lambda x: x is None)
-
-    def _looks_like_a_cycle(self) -> bool:
-        problem = self._own_problem
-        if problem.solver is None or len(self.exponents) < 2:
-            return False
-        zero, next_one = self.exponents[:2]
-        pattern = abs(zero) <= self.resolution[0] and next_one < -self.resolution[1]
-        return bool(pattern) and ending.is_autonomous(problem, self.final_state, float(self._state.time))
-
-
-@dataclass(frozen=True, repr=False)
-class LyapunovEnsemble:
+@result
+class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
     """Lyapunov exponents of several orbits computed together; a sequence of `LyapunovSpectrum`, each with its own outcome.
 
     Attributes
     ----------
-    exponents, stderr
-        Shape (members, k). A member that blew up has the averages up to its own end.
-    outcome
-        One `Outcome` per member.
+    members
+        The members' spectra; the object itself is a sequence of them. A member that blew up has the averages up to its own
+        end.
+    run
+        The engine's own record, from which the ensemble goes on.
     """
 
-    run: runner.Run
+    members: tuple[LyapunovSpectrum, ...]
+    run: Run = field(compare=False)
 
     def __len__(self) -> int:
-        return len(np.asarray(self.run.state.escape))
+        return len(self.members)
 
-    def __getitem__(self, member: int) -> LyapunovSpectrum:
-        return self._members[member]
+    @overload
+    def __getitem__(self, index: int) -> LyapunovSpectrum: ...
 
-    @cached_property
-    def _members(self) -> tuple[LyapunovSpectrum, ...]:
-        return tuple(LyapunovSpectrum(self.run, member) for member in range(len(self)))
+    @overload
+    def __getitem__(self, index: slice) -> tuple[LyapunovSpectrum, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> LyapunovSpectrum | tuple[LyapunovSpectrum, ...]:
+        return self.members[index]
+
+    def __iter__(self) -> Iterator[LyapunovSpectrum]:
+        return iter(self.members)
 
     @property
     def exponents(self) -> Float[np.ndarray, "members k"]:
         """The members' exponents."""
-        return np.stack([spectrum.exponents for spectrum in self._members])
+        return np.stack([spectrum.exponents for spectrum in self.members])
 
     @property
     def stderr(self) -> Float[np.ndarray, "members k"]:
         """The members' standard errors."""
-        return np.stack([spectrum.stderr for spectrum in self._members])
+        return np.stack([spectrum.stderr for spectrum in self.members])
 
     @property
     def outcome(self) -> tuple[Outcome, ...]:
         """The members' outcomes."""
-        return tuple(spectrum.outcome for spectrum in self._members)
+        return tuple(spectrum.outcome for spectrum in self.members)
 
     def extend(self, T: float, *, progress: bool = False) -> "LyapunovEnsemble":
         """Go on until the averages cover the time T, as `LyapunovSpectrum.extend` does."""
-        return LyapunovEnsemble(_extended(self.run, T, progress))
+        return ensemble_of(_extended(self.run, T, progress))
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors and endings along `member` and `exponent`."""
@@ -390,20 +288,112 @@ class LyapunovEnsemble:
         span = f"largest exponents {np.nanmin(leading):.4g} … {np.nanmax(leading):.4g}"
         return f"LyapunovEnsemble of {len(self)} members: {span}; {listed}"
 
-    __repr__ = __str__
+
+def spectrum_of(run: Run) -> LyapunovSpectrum:
+    """The spectrum of one run."""
+    looks = ending.look(run.tangent, run.state.y, np.asarray(run.state.time))
+    return _spectrum(run, run.state, looks, *_averages(run.log_growth[..., None] / float(run.tangent.dt)))
 
 
-def intervals(span: float, dt: float) -> int:
-    """How many intervals dt cover a span of time, but for rounding."""
-    return math.ceil(span / dt * (1 - 1e-12))
+def ensemble_of(run: Run) -> LyapunovEnsemble:
+    """The spectra of all members of an ensemble; those that lasted equally long are averaged at once."""
+    state = jtu.tree_map(np.asarray, run.state)
+    looks = ending.look(run.tangent, run.state.y, state.time[blocks.block_of_members(state)])
+    lengths, members = _lengths(run, state), {}
+    for length in np.unique(lengths):
+        chosen = np.flatnonzero(lengths == length)
+        averages = _averages(run.log_growth[:length][..., chosen] / float(run.tangent.dt))
+        for i, member in enumerate(chosen):
+            of_member = (part[..., [i]] for part in averages)
+            own_looks = ending.Looks(*(part[member] for part in looks))
+            own_state = blocks.member_state(state, int(member))
+            members[int(member)] = _spectrum(run, own_state, own_looks, *of_member, member=int(member))
+    return LyapunovEnsemble(tuple(members[member] for member in sorted(members)), run)
 
 
-def _extended(run: runner.Run, T: float, progress: bool) -> runner.Run:
-    wanted, done = intervals(_checks.positive_number("T", T), float(run.problem.dt)), len(run.log_growth)
+def _lengths(run: Run, state: RunState) -> Int[np.ndarray, " members"]:
+    """How many intervals every member averages over: up to its own escape, or to the end of its block."""
+    inside = (_times(run)[:, None] <= state.escape).sum(axis=0)
+    done = state.interval[blocks.block_of_members(state)] - run.transient
+    return np.minimum(inside, np.maximum(done, 0))
+
+
+def _times(run: Run) -> Float[np.ndarray, " intervals"]:
+    count = run.transient + np.arange(1, len(run.log_growth) + 1)
+    return float(run.tangent.t0) + count * float(run.tangent.dt)
+
+
+def _averages(
+    rates: Float[np.ndarray, "intervals k runs"],
+) -> tuple[Float[np.ndarray, "intervals k runs"], Float[np.ndarray, "k runs"], Bool[np.ndarray, "k runs"]]:
+    """Local exponents in the order of descending averages, standard errors, and whether both halves agree."""
+    count, k, runs = rates.shape
+    if count:
+        order = np.argsort(-rates.mean(axis=0), axis=0, kind="stable")
+        rates = np.take_along_axis(rates, order[None], axis=1)
+    columns = rates.reshape(count, k * runs)
+    stderr = statistics.standard_error(columns)
+    agree = statistics.is_stationary(columns, stderr)
+    return rates, stderr.reshape(k, runs), agree.reshape(k, runs)
+
+
+def _spectrum(
+    run: Run,
+    state: RunState,
+    looks: ending.Looks,
+    local: Float[np.ndarray, "intervals k 1"],
+    stderr: Float[np.ndarray, "k 1"],
+    agree: Bool[np.ndarray, "k 1"],
+    member: int | None = None,
+) -> LyapunovSpectrum:
+    local, stderr, agree = local[..., 0], stderr[..., 0], agree[..., 0]
+    tangent, count = run.tangent, len(local)
+    resolution = statistics.resolution(stderr, count, float(tangent.dt), float(tangent.rtol))
+    return LyapunovSpectrum(
+        exponents=local.mean(axis=0) if count else np.full(len(stderr), np.nan),
+        stderr=stderr,
+        times=_times(run)[:count],
+        local=local,
+        n=run.n,
+        mean_divergence=_mean_divergence(run, count, member),
+        outcome=ending.outcome_of(tangent, state, looks, local, agree, resolution),
+        final_state=jtu.tree_map(jnp.asarray, state.y),
+        final_frame=jtu.tree_map(jnp.asarray, state.frame),
+        stats=_stats(tangent, state),
+        run=run,
+        member=member,
+    )
+
+
+def _mean_divergence(run: Run, count: int, member: int | None) -> float | None:
+    if not run.tangent.with_divergence or not count:
+        return None
+    growth = run.volume_growth[:count] if member is None else run.volume_growth[:count, member]
+    return float(growth.mean()) / float(run.tangent.dt)
+
+
+def _stats(tangent: TangentSystem, state: RunState) -> dict[str, Any]:
+    dt = float(tangent.dt)
+    common = {"dt": dt, "steps": int(state.steps), "qr_interval": dt / int(state.pieces)}
+    if tangent.is_map:
+        return common
+    solver = {
+        "solver": type(tangent.solver).__name__,
+        "rtol": float(tangent.rtol),
+        "atol": float(tangent.atol),
+    }
+    return solver | common
+
+
+def _state_of(run: Run, member: int | None) -> RunState:
+    return run.state if member is None else blocks.member_state(run.state, member)
+
+
+def _extended(run: Run, T: float, progress: bool) -> Run:
+    dt, done = float(run.tangent.dt), len(run.log_growth)
+    wanted = intervals(_checks.positive_number("T", T), dt)
     if wanted <= done:
-        raise ValueError(
-            f"`T` must be longer than the time {done * float(run.problem.dt):g} already averaged, but is {T:g}."
-        )
+        raise ValueError(f"`T` must be longer than the time {done * dt:g} already averaged, but is {T:g}.")
     if not run.can_go_on:
         raise ValueError("A run must be able to go on to be extended, but this one has ended early.")
     return runner.go_on(run, wanted, progress)

@@ -1,5 +1,7 @@
 """Error bars of time averages, and the numbers derived from a spectrum."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -77,6 +79,17 @@ def is_stationary(series: Float[np.ndarray, "times k"], stderr: Float[np.ndarray
         allowed = 3 * np.clip(expected, 2 * stderr, 3.5 * stderr)
         rounding = 1e-9 * np.abs(series).mean(axis=0) + 1e-12
         return ~(difference > allowed + rounding)
+
+
+def resolution(
+    stderr: Float[np.ndarray, "*members k"], intervals: int, dt: float, rtol: float
+) -> Float[np.ndarray, "*members k"]:
+    """How far from 0 exponents averaged over so many intervals dt must be to count as different from it.
+
+    Three standard errors; log(T/dt)/T, because neighbouring orbits that separate like a power of time show that much; and
+    the solver's error.
+    """
+    return 3 * stderr + math.log(intervals + 1) / (max(intervals, 1) * dt) + 10 * rtol
 
 
 def kaplan_yorke(exponents: Float[np.ndarray, " k"], n: int) -> float | None:

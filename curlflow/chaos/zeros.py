@@ -1,7 +1,6 @@
 """Which exponents must be zero, and why: time shifts, symmetries, conserved quantities, manifolds of fixed points."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,13 +8,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from curlflow._results import result
+
 # Ranks count singular values above this fraction of the largest one.
 RANK_TOLERANCE = 1e-8
 # More numbers than this in the gradients of all conserved quantities are refused.
 LARGEST_GRADIENTS = 50_000_000
 
 
-@dataclass(frozen=True)
+@result
 class Zeros:
     """How many exponents must vanish, by reason, and how many do; made by `LyapunovSpectrum.zeros`.
 

@@ -1,25 +1,25 @@
 """The Lyapunov spectrum of a network from that of its Gram variables, the rank that they lose included."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import final
 
-import diffrax
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+import xarray as xr
+from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from curlflow import _checks
-from curlflow._compile import compiled
-from curlflow.chaos.result import LyapunovSpectrum, intervals
+from curlflow._results import result
+from curlflow.chaos import LyapunovSpectrum, TangentSystem, lyapunov_spectrum
+from curlflow.chaos.engine.tangent_system import as_tangent_system
 from curlflow.models import Gram, GramFlow
-from curlflow.orbits.controller import adaptive_steps
-from curlflow.orbits.solvers import Tsit5
+from curlflow.orbits.solvers import SolverChoice
+from curlflow.system import Args, Time
 
 
-@dataclass(frozen=True)
+@result
 class NetworkSpectrum:
     """All Lyapunov exponents of a network, predicted from its Gram variables; made by `network_spectrum`.
 
@@ -40,6 +40,22 @@ class NetworkSpectrum:
     units: Float[np.ndarray, "groups n"]
     ranks: tuple[int, ...]
     mismatch: float
+
+    def to_xarray(self) -> xr.Dataset:
+        """The network's exponents along `exponent`, those of hidden units along `group` and `unit`, with the ranks."""
+        return xr.Dataset(
+            {
+                "exponents": ("exponent", self.exponents),
+                "units": (("group", "unit"), self.units),
+                "ranks": ("group", list(self.ranks)),
+            },
+            attrs={"mismatch": self.mismatch},
+        )
+
+    def __str__(self) -> str:
+        shown = f"{self.exponents[0]:.4g} … {self.exponents[-1]:.4g}"
+        ranks = ", ".join(map(str, self.ranks))
+        return f"NetworkSpectrum: {len(self.exponents)} exponents, {shown}; ranks {ranks}, mismatch {self.mismatch:.1e}"
 
 
 def network_spectrum(
@@ -92,7 +108,8 @@ def network_spectrum(
     >>> len(ls.exponents), len(cf.manifold.network_spectrum(ls).exponents)
     (6, 15)
     """
-    flow = spectrum.run.problem.system
+    tangent = spectrum.tangent_system
+    flow = tangent.system
     if not isinstance(flow, GramFlow):
         raise ValueError(f"`spectrum` must be that of a GramFlow, but its system is {type(flow).__name__}.")
     if len(spectrum.exponents) != spectrum.n:
@@ -102,7 +119,7 @@ def network_spectrum(
     tolerance = float(np.max(spectrum.resolution)) if tolerance is None else tolerance
     tolerance = _checks.non_negative_number("tolerance", tolerance)
     T = _checks.positive_number("T", spectrum.T if T is None else T)
-    units = unit_exponents(flow, spectrum.final_state, T=T, dt=spectrum.dt)
+    units = unit_exponents(tangent, spectrum.final_state, T=T)
     counts = _widths(flow, widths)
     lost = [_lost(beta, count, tolerance) for beta, count in zip(units, counts, strict=True)]
     ranks = tuple(len(beta) - len(own) for beta, own in zip(units, lost, strict=True))
@@ -115,64 +132,66 @@ def network_spectrum(
 
 
 def unit_exponents(
-    flow: GramFlow, y: Gram, *, T: float, dt: float = 1.0, rtol: float = 1e-8, atol: float = 1e-10
+    flow: GramFlow | TangentSystem,
+    y: Gram,
+    *,
+    T: float,
+    dt: float = 1.0,
+    solver: SolverChoice | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> Float[np.ndarray, "groups n"]:
     """The Lyapunov exponents β of one hidden unit's weights, q̇ = q Bσ(t), in every group, along the orbit from y.
 
     Parameters
     ----------
     flow
-        The reduced flow.
+        The reduced flow, or a `TangentSystem` of it, which has its own `dt`, solver and tolerances.
     y
         Gram matrices on the orbit, after its transient.
     T
         Time over which to average, rounded up to a multiple of `dt`.
-    dt
-        Time between two QR factorisations.
-    rtol, atol
-        Tolerances of the integration.
+    dt, solver, rtol, atol
+        As for `lyapunov_spectrum`.
 
     Returns
     -------
     Array
-        Shape (groups, M + P), descending, per unit time. The first quarter of T is spent on aligning the vectors.
+        Shape (groups, M + P), descending, per unit time. A third of T is spent before on aligning the vectors.
+
+    Raises
+    ------
+    ValueError
+        If the flow is no `GramFlow`, or as `lyapunov_spectrum` does.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax
+    >>> full, student, _ = cf.ensembles.student_teacher(jax.random.key(0), N=5, M=2)
+    >>> flow = cf.GramFlow.from_flow(full)
+    >>> cf.manifold.unit_exponents(flow, flow.reduce(student), T=50.0).shape
+    (1, 3)
     """
-    flow.check_state(y)
-    count = intervals(T, dt)
-    growth = _unit_growth(flow, y, jnp.asarray(dt), count + count // 3, jnp.asarray(rtol), jnp.asarray(atol))
-    rates = np.asarray(growth)[count // 3 :].mean(axis=0) / dt
-    return np.sort(rates, axis=-1)[:, ::-1]
+    tangent = as_tangent_system(flow, dt=dt, solver=solver, rtol=rtol, atol=atol)
+    reduced = tangent.system
+    if not isinstance(reduced, GramFlow):
+        raise ValueError(f"`flow` must be a GramFlow, but is {type(reduced).__name__}.")
+    T = _checks.positive_number("T", T)
+    units = [HiddenUnit(reduced, jnp.asarray(group)) for group in range(len(reduced.signs))]
+    spectra = [lyapunov_spectrum(tangent.with_generator(unit), y, T=T, Ttr=T / 3) for unit in units]
+    return np.stack([spectrum.exponents for spectrum in spectra])
 
 
-@compiled
-def _unit_growth(
-    flow: GramFlow, y: Gram, dt: Array, count: int, rtol: Array, atol: Array
-) -> Float[Array, "intervals groups n"]:
-    """The logarithms of R's diagonals, one interval after the other; the rows of a frame are hidden units."""
-    groups, n = len(flow.signs), sum(flow.S.shape)
+@final
+class HiddenUnit(eqx.Module):
+    """What moves the weights q of a hidden unit in a group, as a column: q̇ = Bσᵀ q along an orbit of the reduced flow."""
 
-    def field(t: Any, point: tuple[Gram, Array], args: Any) -> tuple[Gram, Array]:
-        y, frames = point
-        return flow(t, y), frames @ flow.unit_generators(y)
+    flow: GramFlow
+    group: Int[Array, ""]
 
-    def interval(point: tuple[Gram, Array], _: None) -> tuple[tuple[Gram, Array], Array]:
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            Tsit5(),
-            0.0,
-            dt,
-            None,
-            point,
-            stepsize_controller=adaptive_steps(rtol, atol),
-            adjoint=diffrax.ForwardMode(),
-            max_steps=1_000_000,
-        )
-        y, frames = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
-        Q, R = jnp.linalg.qr(jnp.swapaxes(frames, 1, 2))
-        return (y, jnp.swapaxes(Q, 1, 2)), jnp.log(jnp.abs(jnp.diagonal(R, axis1=1, axis2=2)))
-
-    start = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (groups, n, n)))[0]
-    return jax.lax.scan(interval, (y, start), length=count)[1]
+    def __call__(self, t: Time, y: Gram, args: Args) -> Float[Array, "n n"]:
+        """The matrix Bσᵀ at the Gram matrices y."""
+        return self.flow.unit_generators(y)[self.group].T
 
 
 def _widths(flow: GramFlow, widths: Sequence[int] | None) -> list[int]:

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from curlflow._trees import size
-from curlflow.chaos.engine.problem import Problem, State
+from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
 
 # A block holds about so many numbers: the stages of a step then stay in the processor's nearest caches. Members are added up
 # in groups of this many, and no block of a larger ensemble has fewer.
@@ -20,12 +20,17 @@ LARGEST_ENSEMBLE_BLOCK = 400
 MEMBERS_AT_ONCE = 8
 
 # Which parts of the state have the members as their trailing axis: the others have one value for every block.
-_HAS_MEMBERS = {field: field in ("y", "frame", "escape") for field in State.__dataclass_fields__}
+_HAS_MEMBERS = {field: field in ("y", "frame", "escape") for field in RunState.__dataclass_fields__}
 
 
-def member_state(state: State, member: int) -> State:
+def block_of_members(state: RunState) -> Int[np.ndarray, " members"]:
+    """In which block every member of an ensemble is."""
+    return np.arange(state.escape.size) // lanes_of(state.escape.size, state.status.size)
+
+
+def member_state(state: RunState, member: int) -> RunState:
     """The state of one member of an ensemble, with the clock of its block."""
-    block = member // lanes_of(state.escape.size, state.status.size)
+    block = block_of_members(state)[member]
     return _on_parts(
         state,
         lambda leaf: np.asarray(leaf)[..., member],
@@ -45,16 +50,16 @@ def lanes_of(members: int, blocks: int) -> int:
     return min(members, fewest + -fewest % MEMBERS_AT_ONCE)
 
 
-def block_after_block(fn: Callable[..., Any], problem: Problem, lanes: int, blocks: Any) -> Any:
-    """`fn(problem, block)` on every block, with the block's own systems if every member has its own."""
-    if problem.members == "states":
-        return jax.lax.map(partial(fn, problem), blocks)
-    arrays, rest = eqx.partition((problem.system, problem.args), eqx.is_array)
+def block_after_block(fn: Callable[..., Any], tangent: TangentSystem, lanes: int, blocks: Any) -> Any:
+    """`fn(tangent, block)` on every block, with the block's own systems if every member has its own."""
+    if tangent.members == "states":
+        return jax.lax.map(partial(fn, tangent), blocks)
+    arrays, rest = eqx.partition((tangent.system, tangent.args), eqx.is_array)
 
     def with_own_systems(pair: tuple[Any, Any]) -> Any:
         arrays, block = pair
         systems = eqx.combine(arrays, rest)
-        own = eqx.tree_at(lambda p: (p.system, p.args), problem, systems, is_leaf=lambda x: x is None)
+        own = eqx.tree_at(lambda p: (p.system, p.args), tangent, systems, is_leaf=lambda x: x is None)
         return fn(own, block)
 
     def cut_systems(leaf: Array) -> Array:
@@ -63,7 +68,7 @@ def block_after_block(fn: Callable[..., Any], problem: Problem, lanes: int, bloc
     return jax.lax.map(with_own_systems, (jtu.tree_map(cut_systems, arrays), blocks))
 
 
-def cut_state(state: State, lanes: int) -> State:
+def cut_state(state: RunState, lanes: int) -> RunState:
     """The state in blocks, along a new first axis.
 
     The places left over in the last block count as escaped: they are held still, and no step depends on them.
@@ -72,18 +77,18 @@ def cut_state(state: State, lanes: int) -> State:
     return eqx.tree_at(lambda s: s.escape, blocks, cut(state.escape, lanes, mode="constant"))
 
 
-def joined_state(state: State, members: int) -> State:
+def joined_state(state: RunState, members: int) -> RunState:
     """The state of the whole ensemble, whose blocks these are."""
     return _on_parts(state, partial(join, members=members), lambda clock: clock)
 
 
-def _on_parts(state: State, of_members: Callable[..., Any], of_clocks: Callable[..., Any]) -> State:
+def _on_parts(state: RunState, of_members: Callable[..., Any], of_clocks: Callable[..., Any]) -> RunState:
     """Functions of all arrays which have a member axis, and of all which have not."""
     parts = {
         field: jtu.tree_map(of_members if has_members else of_clocks, getattr(state, field))
         for field, has_members in _HAS_MEMBERS.items()
     }
-    return State(**parts)
+    return RunState(**parts)
 
 
 def cut(leaf: Array, lanes: int, mode: str = "edge") -> Array:

@@ -21,14 +21,14 @@ from jaxtyping import Array, Float, Int, PyTree
 from curlflow._compile import apart, in_one_kernel
 from curlflow._trees import size
 from curlflow.chaos.engine import frames
-from curlflow.chaos.engine.problem import (
+from curlflow.chaos.engine.tangent_system import (
     BLOWN_UP,
     LARGEST_PACKED,
     RUNNING,
     STEP_LIMIT,
     STEP_TOO_SMALL,
-    Problem,
-    State,
+    RunState,
+    TangentSystem,
     choose,
     escape_times,
     record_shape,
@@ -41,21 +41,21 @@ LARGEST_IN_ONE_KERNEL = 1000
 LARGEST_BLOCK = 100_000
 
 
-def first_step(problem: Problem, y: PyTree[Array]) -> Float[Array, ""]:
+def first_step(tangent: TangentSystem, y: PyTree[Array]) -> Float[Array, ""]:
     """A hundredth of the time in which the state would double at its present speed: the controller does the rest."""
 
     def member_step(system: Any, args: Any, t: Array, y: Any) -> Array:
-        return 0.01 * (optx.max_norm(y) + problem.atol) / (optx.max_norm(system(t, y, args)) + 1e-300)
+        return 0.01 * (optx.max_norm(y) + tangent.atol) / (optx.max_norm(system(t, y, args)) + 1e-300)
 
-    members = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
-    steps = problem.over_systems(member_step)(jnp.broadcast_to(problem.t0, members), y)
-    return jnp.minimum(jnp.min(steps), problem.dt)
+    members = () if tangent.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
+    steps = tangent.over_systems(member_step)(jnp.broadcast_to(tangent.t0, members), y)
+    return jnp.minimum(jnp.min(steps), tangent.dt)
 
 
-def solve(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+def solve(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
     """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
-    piece = _piece(problem, state, begin, end)
-    k, _ = record_shape(problem, state)
+    piece = _piece(tangent, state, begin, end)
+    k, _ = record_shape(tangent, state)
     frame = frames.in_blocks(state.frame, piece.blocks)
     point = piece.pack((state.y, frame, jnp.zeros(state.escape.shape)))
     begun = _Stepping(
@@ -66,7 +66,7 @@ def solve(problem: Problem, state: State, begin: Array, end: Array) -> tuple[Sta
         state.escape,
         state.status,
         state.steps,
-        jnp.asarray(False) if problem.members else False,
+        jnp.asarray(False) if tangent.members else False,
     )
 
     def goes_on(now: _Stepping) -> Array:
@@ -78,14 +78,16 @@ def solve(problem: Problem, state: State, begin: Array, end: Array) -> tuple[Sta
     # A run of short pieces must not forget the step size that it could take.
     step = jnp.where(done.steps == state.steps + 1, jnp.maximum(done.step, state.step), done.step)
     frame = frames.from_blocks(V, k, piece.blocks)
-    after = State(y, frame, step, state.interval, state.pieces, done.escape, done.status, done.t, done.steps)
+    after = RunState(
+        y, frame, step, state.interval, state.pieces, done.escape, done.status, done.t, done.steps
+    )
     return after, growth
 
 
 class _Piece(NamedTuple):
     """What is solved: the vector field of state, frame and volume together, how they are packed, and until when."""
 
-    problem: Problem
+    tangent: TangentSystem
     solver: diffrax.AbstractSolver
     term: diffrax.ODETerm
     pack: Callable[..., Any]
@@ -108,16 +110,16 @@ class _Stepping(eqx.Module):
     jumped: Any  # whether a member was stopped by the last step, which makes the velocity in the solver's memory wrong
 
 
-def _piece(problem: Problem, state: State, begin: Array, end: Array) -> _Piece:
-    assert problem.solver is not None
-    pack, unpack = _packing(problem, state)
+def _piece(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> _Piece:
+    assert tangent.solver is not None
+    pack, unpack = _packing(tangent, state)
     return _Piece(
-        problem,
-        problem.solver,
-        diffrax.ODETerm(_field(problem, pack, unpack)),
+        tangent,
+        tangent.solver,
+        diffrax.ODETerm(_field(tangent, pack, unpack)),
         pack,
         unpack,
-        blocks=1 if problem.members else -(-size(state.frame) // LARGEST_BLOCK),
+        blocks=1 if tangent.members else -(-size(state.frame) // LARGEST_BLOCK),
         end=end,
         smallest_step=16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(begin), jnp.abs(end)),
     )
@@ -137,7 +139,7 @@ def _memory_at(piece: _Piece, begin: Array, point: Any, escape: Array) -> Any:
 
 def _one_step(piece: _Piece, steps_before: Array, now: _Stepping) -> _Stepping:
     """One step of the solver, taken or refused, and the size of the next."""
-    problem = piece.problem
+    tangent = piece.tangent
     # Equal steps to the end of the piece: the last one is never a crumb, and the step size survives the end.
     count = jnp.ceil((piece.end - now.t) / now.step)
     step = (piece.end - now.t) / count
@@ -147,12 +149,12 @@ def _one_step(piece: _Piece, steps_before: Array, now: _Stepping) -> _Stepping:
     order = piece.solver.error_order(piece.term) or 1
     factor = jnp.clip(0.9 * error ** (-1 / order), 0.2, jnp.where(accepted, 10.0, 0.9))
     t, point, memory = choose(accepted, (t, point, memory), (now.t, now.point, now.memory))
-    escape = escape_times(problem, piece.unpack(point)[0], now.escape, t)
+    escape = escape_times(tangent, piece.unpack(point)[0], now.escape, t)
     steps = now.steps + 1
     status = jnp.where(step * factor < piece.smallest_step, STEP_TOO_SMALL, RUNNING)
-    status = jnp.where(steps - steps_before >= problem.max_steps, STEP_LIMIT, status)
+    status = jnp.where(steps - steps_before >= tangent.max_steps, STEP_LIMIT, status)
     status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, status)
-    jumped = jnp.any(escape != now.escape) if problem.members else False
+    jumped = jnp.any(escape != now.escape) if tangent.members else False
     return _Stepping(t, step * factor, point, memory, escape, status, steps, jumped)
 
 
@@ -174,12 +176,12 @@ def _try_step(piece: _Piece, now: _Stepping, t: Array, point: Any, memory: Any) 
     after, error, _, memory, result = piece.solver.step(
         piece.term, now.t, t, point, now.escape == jnp.inf, memory, now.jumped
     )
-    error_size = _error_size(piece.problem, *map(piece.unpack, (error, point, after)))
+    error_size = _error_size(piece.tangent, *map(piece.unpack, (error, point, after)))
     good = (result == diffrax.RESULTS.successful) & jnp.isfinite(error_size)
     return after, memory, jnp.where(good, error_size, jnp.inf)
 
 
-def _packing(problem: Problem, state: State) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _packing(tangent: TangentSystem, state: RunState) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How state, frame and volume become the solver's state, and back.
 
     A small system is one flat vector: arrays of a few numbers each cost a kernel apiece. A large one stays as it is.
@@ -187,7 +189,7 @@ def _packing(problem: Problem, state: State) -> tuple[Callable[..., Any], Callab
     point = (state.y, state.frame, jnp.zeros(state.escape.shape))
     if size(point) > LARGEST_PACKED * max(state.escape.size, 1):
         return lambda point: point, lambda point: point
-    if problem.members is None:
+    if tangent.members is None:
         return lambda point: ravel_pytree(point)[0], ravel_pytree(point)[1]
     leaves, structure = jtu.tree_flatten(point)
     sizes = [leaf[..., 0].size for leaf in leaves]
@@ -205,53 +207,49 @@ def _packing(problem: Problem, state: State) -> tuple[Callable[..., Any], Callab
     return pack, unpack
 
 
-def _field(problem: Problem, pack: Callable[..., Any], unpack: Callable[..., Any]) -> Callable[..., Any]:
+def _field(
+    tangent: TangentSystem, pack: Callable[..., Any], unpack: Callable[..., Any]
+) -> Callable[..., Any]:
     """The vector field of state, frame and volume together; members that escaped are held still."""
 
     def member_field(
         system: Any, args: Any, t: Array, moves: Array, y: Any, V: Any
     ) -> tuple[Any, Any, Array]:
-        rate, frame_rate = frames.push_flow(system, t, y, V, args)
-        growth = _divergence(system, t, y, args) if problem.with_divergence else jnp.zeros(())
+        rate, frame_rate = tangent.rates(system, args, t, y, V)
+        growth = tangent.volume_rate(system, args, t, y) if tangent.with_divergence else jnp.zeros(())
         rates = (rate, frame_rate, growth)
-        if problem.members is None:
+        if tangent.members is None:
             return rates
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), rates)
 
     def field(t: Array, point: Any, moves: Array) -> Any:
         y, V, growth = unpack(point)
         times = jnp.broadcast_to(t, growth.shape)
-        return pack(problem.over_systems(member_field)(times, moves, y, V))
+        return pack(tangent.over_systems(member_field)(times, moves, y, V))
 
     return field
 
 
-def _divergence(system: Any, t: Array, y: Any, args: Any) -> Float[Array, ""]:
-    if hasattr(system, "divergence"):
-        return system.divergence(t, y, args)
-    return frames.trace(lambda state: system(t, state, args), y)
-
-
-def _error_size(problem: Problem, error: Any, before: Any, after: Any) -> Float[Array, ""]:
+def _error_size(tangent: TangentSystem, error: Any, before: Any, after: Any) -> Float[Array, ""]:
     """The largest of the errors of state, tangent vectors and volume in units of the tolerance, over all members."""
     separately = apart if size(before) > LARGEST_UNROLLED else lambda function, *args: function(*args)
 
     def member_size(error: Any, before: Any, after: Any) -> Array:
         (y_error, V_error, q_error), (y0, _, _), (y1, V1, _) = error, before, after
-        sizes = [separately(partial(_state_error, problem), y_error, y0, y1)]
+        sizes = [separately(partial(_state_error, tangent), y_error, y0, y1)]
         relative = separately(frames.column_squares, V_error) / frames.column_squares(V1)
-        sizes.append(jnp.sqrt(jnp.max(relative)) / problem.rtol)
-        if problem.with_divergence:
-            sizes.append(jnp.abs(q_error) / problem.rtol)
+        sizes.append(jnp.sqrt(jnp.max(relative)) / tangent.rtol)
+        if tangent.with_divergence:
+            sizes.append(jnp.abs(q_error) / tangent.rtol)
         return jnp.stack(sizes).max()
 
-    sizes = problem.over_members(member_size)(error, before, after)
+    sizes = tangent.over_members(member_size)(error, before, after)
     return jnp.max(sizes)
 
 
-def _state_error(problem: Problem, error: Any, y0: Any, y1: Any) -> Float[Array, ""]:
+def _state_error(tangent: TangentSystem, error: Any, y0: Any, y1: Any) -> Float[Array, ""]:
     def squares(error: Array, y0: Array, y1: Array) -> Array:
-        scale = problem.atol + problem.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
+        scale = tangent.atol + tangent.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
         return jnp.sum((error / scale) ** 2)
 
     total = sum(jtu.tree_leaves(jtu.tree_map(squares, error, y0, y1)), jnp.zeros(()))

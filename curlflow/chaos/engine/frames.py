@@ -1,4 +1,4 @@
-"""The tangent block: k tangent vectors of a state, pushed along together and kept orthonormal.
+"""Frames: k tangent vectors of a state, pushed along together and kept orthonormal.
 
 A frame is a pytree like the state in which every leaf has one more axis, of length k, before its last one (a number
 becomes a vector of length k): a state of shape (n,) has frames (k, n), a layer (N, M) has frames (N, k, M). In this layout
@@ -16,17 +16,13 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from curlflow._trees import size
+from curlflow.system import pushed
 
 # Up to this many columns Gram–Schmidt is written out column by column, which for small systems is far cheaper than a library
 # call; above it, frames at least this many times taller than wide go by Cholesky factors of their Gram matrix.
 MOST_UNROLLED_COLUMNS = 8
 LARGEST_UNROLLED_FRAME = 4096
 CHOLESKY_ASPECT = 4
-
-
-def frame_axes(y: PyTree[Array]) -> PyTree[int]:
-    """Where the tangent axis stands in every leaf of a frame of states like `y`."""
-    return jtu.tree_map(lambda leaf: max(leaf.ndim - 1, 0), y)
 
 
 def random_frame(key: PRNGKeyArray, y: PyTree[Array], k: int) -> PyTree[Array]:
@@ -37,26 +33,12 @@ def random_frame(key: PRNGKeyArray, y: PyTree[Array], k: int) -> PyTree[Array]:
     return jtu.tree_unflatten(structure, _split(columns, leaves))
 
 
-def push_flow(system: Any, t: Any, y: PyTree[Array], V: PyTree[Array], args: Any) -> tuple[Any, Any]:
-    """The velocity f(t, y) and the rate J V of the frame, by the flow's own `tangent` if it has one."""
-    if hasattr(system, "tangent"):
-        return system(t, y, args), system.tangent(t, y, V, args)
-    return push(lambda state: system(t, state, args), y, V)
-
-
-def push(fn: Callable[[Any], Any], y: PyTree[Array], V: PyTree[Array]) -> tuple[Any, Any]:
-    """The value of `fn` at y and its derivative times every column of the frame, by one linearisation."""
-    value, derivative = jax.linearize(fn, y)
-    axes = frame_axes(y)
-    return value, jax.vmap(derivative, in_axes=(axes,), out_axes=axes)(V)
-
-
 def trace(fn: Callable[[Any], Any], y: PyTree[Array]) -> Float[Array, ""]:
     """The trace of the derivative of `fn` at y."""
     leaves, structure = jtu.tree_flatten(y)
     n = size(y)
     basis = jtu.tree_unflatten(structure, _split(jnp.eye(n), leaves))
-    return jnp.trace(columns(push(fn, y, basis)[1]))
+    return jnp.trace(columns(pushed(fn, y, basis)[1]))
 
 
 def log_determinant(fn: Callable[[Any], Any], y: PyTree[Array]) -> Float[Array, ""]:
@@ -64,7 +46,7 @@ def log_determinant(fn: Callable[[Any], Any], y: PyTree[Array]) -> Float[Array, 
     leaves, structure = jtu.tree_flatten(y)
     n = size(y)
     basis = jtu.tree_unflatten(structure, _split(jnp.eye(n), leaves))
-    return jnp.linalg.slogdet(columns(push(fn, y, basis)[1]))[1]
+    return jnp.linalg.slogdet(columns(pushed(fn, y, basis)[1]))[1]
 
 
 def columns(V: PyTree[Array]) -> Float[Array, "k state"]:

@@ -14,7 +14,15 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from curlflow._compile import compiled
 from curlflow.chaos.engine import blocks, flow_steps, frames, map_steps
-from curlflow.chaos.engine.problem import COLUMN_LOST, RUNNING, Problem, Record, State, choose, record_shape
+from curlflow.chaos.engine.tangent_system import (
+    COLUMN_LOST,
+    RUNNING,
+    Record,
+    RunState,
+    TangentSystem,
+    choose,
+    record_shape,
+)
 
 # The largest number of intervals computed between two looks at the clock.
 CHUNK = 512
@@ -25,64 +33,64 @@ SMALLEST_FRACTION_LEFT = 1e-7
 MOST_PIECES = 2**20
 
 
-def start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
+def start(tangent: TangentSystem, y: PyTree[Array], frame: PyTree[Array]) -> RunState:
     """The state at the beginning of a run."""
-    if problem.members is None:
-        return _start(problem, y, frame)
+    if tangent.members is None:
+        return _start(tangent, y, frame)
     members = jtu.tree_leaves(y)[0].shape[-1]
     lanes = blocks.lanes_of(members, blocks.block_count(members, (y, frame)))
     points = jtu.tree_map(partial(blocks.cut, lanes=lanes), (y, frame))
-    state = blocks.block_after_block(lambda own, point: _start(own, *point), problem, lanes, points)
+    state = blocks.block_after_block(lambda own, point: _start(own, *point), tangent, lanes, points)
     return blocks.joined_state(state, members)
 
 
-def _start(problem: Problem, y: PyTree[Array], frame: PyTree[Array]) -> State:
-    member_axis = () if problem.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
+def _start(tangent: TangentSystem, y: PyTree[Array], frame: PyTree[Array]) -> RunState:
+    member_axis = () if tangent.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
     zero = jnp.zeros((), jnp.int64)
-    return State(
+    return RunState(
         y,
         frame,
-        step=jnp.asarray(problem.dt if problem.solver is None else flow_steps.first_step(problem, y)),
+        step=jnp.asarray(tangent.dt if tangent.solver is None else flow_steps.first_step(tangent, y)),
         interval=zero,
         pieces=zero + 1,
         escape=jnp.full(member_axis, jnp.inf),
         status=zero,
-        time=problem.t0,
+        time=tangent.t0,
         steps=zero,
     )
 
 
 @compiled
-def run_chunk(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
+def run_chunk(tangent: TangentSystem, state: RunState, count: Int[Array, ""]) -> tuple[RunState, Record]:
     """Go on for `count` intervals, at most CHUNK of them, or until the run ends early.
 
     An ensemble goes in blocks of members, one after another. Each takes the steps that its own members need, and ends for
     itself.
     """
-    if problem.members is None:
-        return _run_block(problem, state, count)
+    if tangent.members is None:
+        return _run_block(tangent, state, count)
     members = state.escape.size
     lanes = blocks.lanes_of(members, state.status.size)
 
-    def run_block(own: Problem, block: State) -> tuple[State, Record]:
+    def run_block(own: TangentSystem, block: RunState) -> tuple[RunState, Record]:
         return _run_block(own, block, count)
 
-    state, record = blocks.block_after_block(run_block, problem, lanes, blocks.cut_state(state, lanes))
+    state, record = blocks.block_after_block(run_block, tangent, lanes, blocks.cut_state(state, lanes))
     return blocks.joined_state(state, members), jtu.tree_map(partial(blocks.join, members=members), record)
 
 
-def _run_block(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[State, Record]:
-    k, members = record_shape(problem, state)
+def _run_block(tangent: TangentSystem, state: RunState, count: Int[Array, ""]) -> tuple[RunState, Record]:
+    k, members = record_shape(tangent, state)
     record = Record(jnp.zeros((CHUNK, k, *members)), jnp.zeros((CHUNK, *members)))
     last = state.interval + count
     first = state.interval
 
-    def goes_on(carry: tuple[State, Record]) -> Array:
+    def goes_on(carry: tuple[RunState, Record]) -> Array:
         return (carry[0].interval < last) & (carry[0].status == RUNNING)
 
-    def one_interval(carry: tuple[State, Record]) -> tuple[State, Record]:
+    def one_interval(carry: tuple[RunState, Record]) -> tuple[RunState, Record]:
         state, record = carry
-        state, log_growth, volume_growth = _interval(problem, state)
+        state, log_growth, volume_growth = _interval(tangent, state)
         row = state.interval - first
         record = Record(
             record.log_growth.at[row].set(log_growth), record.volume_growth.at[row].set(volume_growth)
@@ -96,15 +104,15 @@ def _run_block(problem: Problem, state: State, count: Int[Array, ""]) -> tuple[S
 class _Interval(eqx.Module):
     """Where the run stands within one interval: after `piece` of `pieces` equal parts of it."""
 
-    state: State
+    state: RunState
     piece: Int[Array, ""]
     log_growth: Float[Array, "k *members"]
     volume_growth: Float[Array, "*members"]
 
 
-def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
+def _interval(tangent: TangentSystem, state: RunState) -> tuple[RunState, Array, Array]:
     """One interval dt, with a QR after each of its pieces; a piece in which a column was lost is halved and taken again."""
-    k, members = record_shape(problem, state)
+    k, members = record_shape(tangent, state)
     zero = jnp.zeros((), jnp.int64)
 
     def goes_on(now: _Interval) -> Array:
@@ -112,11 +120,11 @@ def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
 
     def one_piece(now: _Interval) -> _Interval:
         before = now.state
-        begin, end = (_time(problem, before, now.piece + i) for i in (0, 1))
-        after, volume_growth = advance(problem, before, begin, end)
-        qr = partial(frames.orthonormalise, may_be_singular=problem.solver is None)
-        frame, diagonal, left = problem.over_members(qr)(after.frame)
-        lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(problem, before)
+        begin, end = (_time(tangent, before, now.piece + i) for i in (0, 1))
+        after, volume_growth = advance(tangent, before, begin, end)
+        qr = partial(frames.orthonormalise, may_be_singular=tangent.solver is None)
+        frame, diagonal, left = tangent.over_members(qr)(after.frame)
+        lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(tangent, before)
         lost = lost & (after.status == RUNNING)
         after = eqx.tree_at(lambda s: s.frame, after, frame)
         kept = _Interval(
@@ -139,18 +147,18 @@ def _interval(problem: Problem, state: State) -> tuple[State, Array, Array]:
     return done.state, done.log_growth, done.volume_growth
 
 
-def _time(problem: Problem, state: State, piece: Array) -> Array:
-    return problem.t0 + (state.interval + piece / state.pieces) * problem.dt
+def _time(tangent: TangentSystem, state: RunState, piece: Array) -> Array:
+    return tangent.t0 + (state.interval + piece / state.pieces) * tangent.dt
 
 
-def _can_halve(problem: Problem, state: State) -> Bool[Array, ""]:
+def _can_halve(tangent: TangentSystem, state: RunState) -> Bool[Array, ""]:
     """A flow's interval can always be halved; a map's only while it holds a whole number of steps twice over."""
-    if problem.solver is not None:
+    if tangent.solver is not None:
         return jnp.asarray(True)
-    return (jnp.round(problem.dt).astype(jnp.int64) // state.pieces) % 2 == 0
+    return (jnp.round(tangent.dt).astype(jnp.int64) // state.pieces) % 2 == 0
 
 
-def advance(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+def advance(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
     """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
-    step = map_steps.iterate if problem.solver is None else flow_steps.solve
-    return step(problem, state, begin, end)
+    step = map_steps.iterate if tangent.solver is None else flow_steps.solve
+    return step(tangent, state, begin, end)

@@ -8,22 +8,18 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array
 
-from curlflow.chaos.engine import frames
-from curlflow.chaos.engine.problem import BLOWN_UP, RUNNING, Problem, State, escape_times
+from curlflow.chaos.engine.tangent_system import BLOWN_UP, RUNNING, RunState, TangentSystem, escape_times
 
 
-def iterate(problem: Problem, state: State, begin: Array, end: Array) -> tuple[State, Array]:
+def iterate(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
     """State and frame from one step number to another, and the growth Σ log |det J| of the logarithm of volumes."""
     first, last = (jnp.round(t).astype(jnp.int64) for t in (begin, end))
 
     def member_step(system: Any, args: Any, n: Array, y: Any, V: Any) -> tuple[Any, Any, Array]:
-        moves = optx.max_norm(y) < problem.blow_up
-
-        def fn(y: Any) -> Any:
-            return system.step(n, y, args)
-
-        volume_growth = frames.log_determinant(fn, y) if problem.with_divergence else jnp.zeros(())
-        new = (*frames.push(fn, y, V), volume_growth)
+        moves = optx.max_norm(y) < tangent.blow_up
+        averages = tangent.with_divergence
+        volume_growth = tangent.volume_step(system, args, n, y) if averages else jnp.zeros(())
+        new = (*tangent.stepped(system, args, n, y, V), volume_growth)
         old = (y, V, jnp.zeros(()))
         return jtu.tree_map(lambda new, old: jnp.where(moves, new, old), new, old)
 
@@ -33,15 +29,15 @@ def iterate(problem: Problem, state: State, begin: Array, end: Array) -> tuple[S
 
     def one_step(carry: Any) -> Any:
         n, (y, V), growth, escape = carry
-        many = problem.members is not None
+        many = tangent.members is not None
         counter = jnp.broadcast_to(n, escape.shape) if many else n
-        y, V, grown = problem.over_systems(member_step)(counter, y, V)
-        return n + 1, (y, V), growth + grown, escape_times(problem, y, escape, n + 1.0)
+        y, V, grown = tangent.over_systems(member_step)(counter, y, V)
+        return n + 1, (y, V), growth + grown, escape_times(tangent, y, escape, n + 1.0)
 
     begun = (first, (state.y, state.frame), jnp.zeros(state.escape.shape), state.escape)
     n, (y, V), growth, escape = jax.lax.while_loop(goes_on, one_step, begun)
     status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, RUNNING)
-    after = State(
+    after = RunState(
         y, V, state.step, state.interval, state.pieces, escape, status, n * 1.0, state.steps + n - first
     )
     return after, growth

@@ -1,5 +1,6 @@
 """Drives the engine in chunks, so that a bar can show progress, the keyboard can interrupt, and a run can go on later."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from curlflow.chaos.engine import intervals as engine
-from curlflow.chaos.engine.problem import RUNNING, Problem, State, record_shape
+from curlflow.chaos.engine.intervals import CHUNK, run_chunk
+from curlflow.chaos.engine.tangent_system import RUNNING, RunState, TangentSystem, record_shape
 
 SECONDS_BETWEEN_LOOKS = 0.25
 FIRST_CHUNK = 4
@@ -19,8 +20,8 @@ FIRST_CHUNK = 4
 class Run:
     """A run of the engine: what is computed, all that was written down after the transient, and where it stands."""
 
-    problem: Problem
-    state: State
+    tangent: TangentSystem
+    state: RunState
     log_growth: Float[np.ndarray, "intervals k *members"]
     volume_growth: Float[np.ndarray, "intervals *members"]
     transient: int
@@ -32,18 +33,23 @@ class Run:
         return _is_running(self.state)
 
 
-def begin(problem: Problem, state: State, transient: int, n: int, progress: bool) -> Run:
+def intervals(span: float, dt: float) -> int:
+    """How many intervals dt cover a span of time, but for rounding."""
+    return math.ceil(span / dt * (1 - 1e-12))
+
+
+def begin(tangent: TangentSystem, state: RunState, transient: int, n: int, progress: bool) -> Run:
     """A run whose transient, so many intervals long, is over and forgotten."""
-    state, log_growth, volume_growth = _go_on(problem, state, transient, progress)
-    return Run(problem, state, log_growth[:0], volume_growth[:0], transient, n)
+    state, log_growth, volume_growth = _go_on(tangent, state, transient, progress)
+    return Run(tangent, state, log_growth[:0], volume_growth[:0], transient, n)
 
 
 def go_on(run: Run, intervals: int, progress: bool) -> Run:
     """The run, gone on until it has averaged over so many intervals in all or has ended early."""
     until = run.transient + intervals
-    state, log_growth, volume_growth = _go_on(run.problem, run.state, until, progress)
+    state, log_growth, volume_growth = _go_on(run.tangent, run.state, until, progress)
     return Run(
-        run.problem,
+        run.tangent,
         state,
         np.concatenate([run.log_growth, log_growth]),
         np.concatenate([run.volume_growth, volume_growth]),
@@ -53,30 +59,30 @@ def go_on(run: Run, intervals: int, progress: bool) -> Run:
 
 
 def _go_on(
-    problem: Problem, state: State, until: int, progress: bool
-) -> tuple[State, np.ndarray, np.ndarray]:
-    k, members = record_shape(problem, state)
+    tangent: TangentSystem, state: RunState, until: int, progress: bool
+) -> tuple[RunState, np.ndarray, np.ndarray]:
+    k, members = record_shape(tangent, state)
     log_growth, volume_growth = [np.zeros((0, k, *members))], [np.zeros((0, *members))]
     chunk, done = FIRST_CHUNK, _intervals_done(state)
     with tqdm(total=until - done, unit="interval", disable=not progress) as bar:
         while done < until and _is_running(state):
             clock = time.perf_counter()
             count = jnp.asarray(min(chunk, until - done), jnp.int64)
-            state, record = engine.run_chunk(problem, state, count)
+            state, record = run_chunk(tangent, state, count)
             new = _intervals_done(state) - done
             log_growth.append(np.asarray(record.log_growth[:new]))
             volume_growth.append(np.asarray(record.volume_growth[:new]))
             if time.perf_counter() - clock < SECONDS_BETWEEN_LOOKS:
-                chunk = min(4 * chunk, engine.CHUNK)
+                chunk = min(4 * chunk, CHUNK)
             done += new
             bar.update(new)
     return state, np.concatenate(log_growth), np.concatenate(volume_growth)
 
 
-def _is_running(state: State) -> bool:
+def _is_running(state: RunState) -> bool:
     return bool(np.any(np.asarray(state.status) == RUNNING))
 
 
-def _intervals_done(state: State) -> int:
+def _intervals_done(state: RunState) -> int:
     """The intervals of the block that has come furthest."""
     return int(np.max(state.interval))
