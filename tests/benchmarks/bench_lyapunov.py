@@ -147,7 +147,7 @@ def test_ensemble_curlflow(benchmark):
     run = lyapunov_spectrum(lorenz, starts, T=5.0, rtol=RTOL, atol=RTOL, divergence=False, batch="states").run
 
     def five_units():
-        return jax.block_until_ready(engine.run_chunk(run.problem, run.state, jnp.asarray(5)))
+        return jax.block_until_ready(engine.run_chunk(run.tangent, run.state, jnp.asarray(5)))
 
     measure(benchmark, five_units)
 
@@ -198,11 +198,11 @@ def test_network_curlflow(benchmark, k):
     run = network_run(k)
 
     def one_unit():
-        return jax.block_until_ready(engine.run_chunk(run.problem, run.state, jnp.asarray(1)))
+        return jax.block_until_ready(engine.run_chunk(run.tangent, run.state, jnp.asarray(1)))
 
     after, _ = measure(benchmark, one_unit)
     steps = int(after.steps - run.state.steps)
-    floor = steps * passes_per_step(run.problem.solver) * seconds_per_pass(run.state.frame.W1)
+    floor = steps * passes_per_step(run.tangent.solver) * seconds_per_pass(run.state.frame.W1)
     benchmark.extra_info["steps"] = steps
     benchmark.extra_info["floor in ms"] = floor * 1e3
     benchmark.extra_info["times the floor"] = benchmark.stats["min"] / floor
@@ -283,6 +283,6 @@ def test_network_compiles(benchmark):
 
     def compile_only():
         jax.clear_caches()
-        engine.run_chunk.lower(run.problem, run.state, jnp.asarray(1)).compile()
+        engine.run_chunk.lower(run.tangent, run.state, jnp.asarray(1)).compile()
 
     benchmark.pedantic(compile_only, rounds=2, iterations=1)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import curlflow as cf
 from curlflow.chaos.engine import frames
+from curlflow.system import pushed
 
 
 def network(seed, N=5, M=4, P=2, with_covariance=True):
@@ -40,7 +41,7 @@ def test_hand_written_tangents_equal_autodiff(wrap, P, with_covariance):
     flow, W = network(0, P=P, with_covariance=with_covariance)
     system = wrap(flow)
     V = frames.random_frame(jax.random.key(1), W, 3)
-    velocity, derivative = frames.push(lambda y: system(0.0, y, None), W, V)
+    velocity, derivative = pushed(lambda y: system(0.0, y, None), W, V)
     pairs = (system.tangent(0.0, W, V), derivative), (system(0.0, W, None), velocity)
     for own, autodiff in pairs:
         jtu.tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), own, autodiff)
@@ -52,7 +53,7 @@ def test_a_norm_constraint_on_numbers_and_vectors_has_the_right_tangent():
     )
     y = {"a": jnp.asarray(0.7), "b": jnp.array([1.0, -2.0, 0.5])}
     V = frames.random_frame(jax.random.key(1), y, 2)
-    _, derivative = frames.push(lambda y: system(0.0, y, None), y, V)
+    _, derivative = pushed(lambda y: system(0.0, y, None), y, V)
     jtu.tree_map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13),
         system.tangent(0.0, y, V),
@@ -124,7 +125,7 @@ def test_columns_are_flattened_as_the_state_is():
     y = STATES["tree"]
     system = lambda state: jtu.tree_map(lambda leaf: 2.0 * leaf, state)  # noqa: E731
     frame = frames._like(frames.random_frame(jax.random.key(0), y, 28), jnp.eye(28))
-    np.testing.assert_array_equal(frames.columns(frames.push(system, y, frame)[1]), 2 * np.eye(28))
+    np.testing.assert_array_equal(frames.columns(pushed(system, y, frame)[1]), 2 * np.eye(28))
     one = jtu.tree_map(lambda leaf: leaf[..., 5, :] if leaf.ndim > 1 else leaf[5], frame)
     flat, _ = jax.flatten_util.ravel_pytree(one)
     np.testing.assert_array_equal(flat, np.eye(28)[5])

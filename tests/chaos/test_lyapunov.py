@@ -26,7 +26,7 @@ from reference_systems import (
 import curlflow as cf
 from curlflow._compile import in_one_kernel
 from curlflow.chaos import lyapunov_spectrum
-from curlflow.chaos.engine import flow_steps, problem
+from curlflow.chaos.engine import flow_steps, tangent_system
 from curlflow.orbits import solvers
 from curlflow.outcome import Ending
 
@@ -507,7 +507,7 @@ def test_blocks_of_tangent_vectors_and_loops_over_stages_change_nothing(monkeypa
     exponents = []
     for numbers in (flow_steps.LARGEST_BLOCK, 20):  # five tangent vectors of 16 numbers: four blocks
         monkeypatch.setattr(flow_steps, "LARGEST_BLOCK", numbers)
-        for room in (problem, flow_steps):
+        for room in (tangent_system, flow_steps):
             monkeypatch.setattr(room, "LARGEST_PACKED", numbers)
         monkeypatch.setattr(solvers, "LARGEST_UNROLLED", numbers)
         jax.clear_caches()

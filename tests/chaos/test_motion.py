@@ -52,21 +52,13 @@ VERDICTS = {
 }
 
 
-SLOW = ("Lorenz", "van der Pol", "toy flow inside the separatrix", "two oscillators")
-
-
 @pytest.mark.parametrize(
-    ("system", "y0", "options", "motion"),
-    [
-        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name, case in VERDICTS.items()
-    ],
+    ("system", "y0", "options", "motion"), [pytest.param(*case, id=name) for name, case in VERDICTS.items()]
 )
 def test_verdicts_on_known_motions(system, y0, options, motion):
     result = chaos.verdict(system, y0, **options)
     assert result.motion is motion, str(result)
     assert str(result).startswith(f"Verdict: {motion.value}")
-    assert len(result.evidence) >= 1
 
 
 def test_too_short_a_run_is_undecided():
@@ -83,7 +75,7 @@ def drifting_oscillators(t, y, args):
 def test_a_slow_drift_is_undecided_and_not_quasi_periodic():
     result = chaos.verdict(drifting_oscillators, jnp.array([1.0, 0.5, 0.3, 1.0, 0.0]), T=300.0, Ttr=10.0)
     assert result.motion is Motion.UNDECIDED, str(result)
-    assert any("not to be trusted" in sentence for sentence in result.evidence)
+    assert any("not to be trusted" in sentence for sentence in (each.sentence for each in result.evidence))
 
 
 @pytest.mark.slow
