@@ -9,6 +9,15 @@ from numpy.typing import ArrayLike
 from curlflow import _checks
 from curlflow.models.curl import CurlFlow, Weights
 
+__all__ = [
+    "gaussian_weights",
+    "uniform_weights",
+    "sign_pattern",
+    "sample_covariance",
+    "near_solution",
+    "student_teacher",
+]
+
 
 def gaussian_weights(
     key: PRNGKeyArray, *, N: int, M: int, P: int = 1, sigma1: float = 1.0, sigma2: float = 1.0

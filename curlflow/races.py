@@ -10,6 +10,13 @@ from scipy import stats
 
 from curlflow import _checks
 
+__all__ = [
+    "compare_times",
+    "TimesComparison",
+    "survival_curve",
+    "SurvivalCurve",
+]
+
 
 @dataclass(frozen=True)
 class SurvivalCurve:

@@ -11,19 +11,33 @@ first two moments of the weights matter. The manifold is stable while the law li
 inertia this does not depend on the input covariance C, as long as C is nonsingular.
 """
 
-from curlflow.random_matrix.density import spectral_cdf as spectral_cdf
-from curlflow.random_matrix.density import spectral_density as spectral_density
-from curlflow.random_matrix.edges import Atoms as Atoms
-from curlflow.random_matrix.edges import Outlier as Outlier
-from curlflow.random_matrix.edges import lowest_outlier as lowest_outlier
-from curlflow.random_matrix.edges import spectral_atoms as spectral_atoms
-from curlflow.random_matrix.edges import spectral_edges as spectral_edges
-from curlflow.random_matrix.finite_size import FiniteSizeMargin as FiniteSizeMargin
-from curlflow.random_matrix.finite_size import finite_size_margin as finite_size_margin
-from curlflow.random_matrix.finite_size import instability_probability as instability_probability
-from curlflow.random_matrix.stability import InstabilityWindow as InstabilityWindow
-from curlflow.random_matrix.stability import critical_alpha as critical_alpha
-from curlflow.random_matrix.stability import instability_window as instability_window
-from curlflow.random_matrix.stability import is_stable as is_stable
-from curlflow.random_matrix.stability import stability_boundary as stability_boundary
-from curlflow.random_matrix.stability import stability_margin as stability_margin
+from curlflow.random_matrix.density import spectral_cdf, spectral_density
+from curlflow.random_matrix.edges import Atoms, Outlier, lowest_outlier, spectral_atoms, spectral_edges
+from curlflow.random_matrix.finite_size import FiniteSizeMargin, finite_size_margin, instability_probability
+from curlflow.random_matrix.stability import (
+    InstabilityWindow,
+    critical_alpha,
+    instability_window,
+    is_stable,
+    stability_boundary,
+    stability_margin,
+)
+
+__all__ = [
+    "spectral_density",
+    "spectral_cdf",
+    "spectral_edges",
+    "spectral_atoms",
+    "Atoms",
+    "lowest_outlier",
+    "Outlier",
+    "stability_margin",
+    "is_stable",
+    "stability_boundary",
+    "instability_window",
+    "InstabilityWindow",
+    "critical_alpha",
+    "finite_size_margin",
+    "FiniteSizeMargin",
+    "instability_probability",
+]

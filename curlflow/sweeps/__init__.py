@@ -4,5 +4,10 @@
 checks what comes, `store` keeps it, `identity` knows a changed function, `recipe` reads a sweep from a TOML file.
 """
 
-from curlflow.sweeps.run import sweep as sweep
-from curlflow.sweeps.store import open_sweep as open_sweep
+from curlflow.sweeps.run import sweep
+from curlflow.sweeps.store import open_sweep
+
+__all__ = [
+    "sweep",
+    "open_sweep",
+]

@@ -1,0 +1,59 @@
+"""The front door: 28 names and twelve rooms, each with its own list; what stands there is a contract with users."""
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import curlflow as cf
+
+NAMES = [
+    *("CurlFlow", "Weights", "SignedGradientFlow", "NormConstrained", "DescentMap", "GramFlow", "toy_flow"),
+    *("integrate", "iterate", "Trajectory", "Outcome", "Ending"),
+    *("jacobian", "jacobian_operator", "spectrum", "curl_fraction", "is_gradient"),
+    *("classify", "FixedPoint", "find_fixed_points"),
+    *("lyapunov_spectrum", "LyapunovSpectrum", "verdict"),
+    *("stability_boundary", "spectral_edges", "is_stable"),
+    *("phase_portrait", "sweep"),
+]
+ROOMS = [
+    *("models", "ensembles", "orbits", "fixed_points", "chaos", "gradient"),
+    *("manifold", "random_matrix", "plane", "races", "plot", "sweeps"),
+]
+STATE = """
+def state():
+    looks = {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
+    backend = matplotlib.get_backend(auto_select=False)
+    draws = numpy.random.get_state()[1].tolist()
+    return jax.config.jax_enable_x64, backend, looks, dict(os.environ), draws
+"""
+
+
+def test_the_door_has_these_names_and_rooms_and_no_others():
+    assert len(NAMES) == 28
+    assert list(cf.__all__) == NAMES + ROOMS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_lists_what_it_offers(room: str):
+    offered = getattr(cf, room).__all__
+    assert len(offered) == len(set(offered)) > 0
+    things = [getattr(getattr(cf, room), name) for name in offered]
+    assert not any(isinstance(thing, ModuleType) for thing in things)
+    assert all(thing.__doc__ for thing in things)
+
+
+def test_what_stands_at_the_door_stands_in_a_room_too():
+    in_rooms = {
+        name: getattr(getattr(cf, room), name) for room in ROOMS for name in getattr(cf, room).__all__
+    }
+    assert {name: in_rooms[name] for name in NAMES if name not in ("Outcome", "Ending")} == {
+        name: getattr(cf, name) for name in NAMES if name not in ("Outcome", "Ending")
+    }
+
+
+def test_opening_the_door_changes_nothing():
+    code = f"import os, jax, numpy, matplotlib\n{STATE}\nbefore = state()\nimport curlflow\nassert state() == before"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
