@@ -59,6 +59,10 @@ class Plane(eqx.Module):
             )
         return (states - origin) @ np.asarray(self.axes).T
 
+    def place(self, y: StateLike) -> Float[np.ndarray, " 2"]:
+        """Plane coordinates of one state, as `project` gives them for several."""
+        return self.project(jax.tree.map(lambda leaf: np.asarray(leaf)[None], y))[0]
+
 
 @eqx.filter_jit
 def _embed(plane: Plane, points: Array) -> State:

@@ -197,7 +197,7 @@ def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurv
     isolated = tuple(point for point in found if not point.n_manifold)
     curves: list[FixedCurve] = []
     for point in found:
-        place = _place(window.plane, point)
+        place = window.plane.place(point.point)
         known = any(
             np.linalg.norm(curve.points - place, axis=1).min() < window.diagonal / 100 for curve in curves
         )
@@ -273,7 +273,7 @@ def _separatrices(
 
 def _beside_saddle(window: _Window, saddle: FixedPoint) -> list[tuple[np.ndarray, float]]:
     """Points on the two unstable branches, to be run forwards, and on the two stable ones, to be run backwards."""
-    place = _place(window.plane, saddle)
+    place = window.plane.place(saddle.point)
     found = dense_spectrum(
         np.asarray(dense_jacobian(window.system, saddle.point, float64(window.t), window.args))
     )
@@ -349,7 +349,3 @@ def _fastest(window: _Window) -> float:
     corners = np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2)
     velocity, _ = velocity_in_plane(window.system, window.plane, corners, window.t, window.args)
     return float(np.linalg.norm(velocity, axis=1).max())
-
-
-def _place(plane: Plane, point: FixedPoint) -> Float[np.ndarray, " 2"]:
-    return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import jax
 import matplotlib.patheffects as path_effects
 import numpy as np
 from matplotlib.axes import Axes
@@ -125,7 +124,8 @@ def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
 def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> list[Line2D]:
     """Isolated and further fixed points, and the points at which a curve of them changes its stability."""
     points = [
-        (point.kind, point.kind.value, _place(seen.plane, point)) for point in (*seen.fixed_points, *further)
+        (point.kind, point.kind.value, seen.plane.place(point.point))
+        for point in (*seen.fixed_points, *further)
     ]
     changes = [place for curve in seen.curves for place in curve.stability_changes()]
     points += [(Kind.DEGENERATE, "change of stability", place) for place in changes]
@@ -140,10 +140,6 @@ def _mark(ax: Axes, kind: Kind, label: str, place: np.ndarray) -> Line2D:
         "markerfacecoloralt": "white",
     }
     return ax.plot(*place, linestyle="none", zorder=7, label=label, **(look | _MARKS[kind]))[0]
-
-
-def _place(plane: Plane, point: FixedPoint) -> np.ndarray:
-    return plane.project(jax.tree.map(lambda leaf: leaf[None], point.point))[0]
 
 
 def draw_trajectories(
