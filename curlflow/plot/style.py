@@ -12,7 +12,10 @@ from matplotlib.figure import Figure, SubFigure
 
 from curlflow import _checks
 
-SINGLE_COLUMN: Final = 85 / 25.4  # inches
+# What paper.mplstyle sets, and nothing else.
+PAPER: Final = mpl.rc_params_from_file(Path(__file__).with_name("paper.mplstyle"), use_default_template=False)
+
+SINGLE_COLUMN: Final[float] = PAPER["figure.figsize"][0]  # inches
 DOUBLE_COLUMN: Final = 178 / 25.4
 
 # From the palette of Okabe and Ito, which no common colour blindness confuses. In grey print their lightness also falls in
@@ -36,43 +39,12 @@ LOSS_COLOURS: Final = LinearSegmentedColormap.from_list(
     "curlflow_loss", ["#ffffff", "#e9eef2", "#d3dbe3", "#bcc7d2"]
 )
 
-_PAPER: Final = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Arial", "Helvetica", "DejaVu Sans"],
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 1.8,
-    "mathtext.fontset": "dejavusans",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "lines.linewidth": 1.2,
-    "figure.dpi": 150,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 300,
-    # TrueType fonts inside PDF and PostScript, which journals ask for, instead of Type 3.
-    "pdf.fonttype": 42,
-    "ps.fonttype": 42,
-    "svg.hashsalt": "curlflow",
-}
-
 
 @contextmanager
 def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     """Draw figures for a paper: inside this context new figures have a journal column's width and matching type.
+
+    The look is that of the matplotlib style sheet "curlflow.plot.paper", which can be used without this context too.
 
     Parameters
     ----------
@@ -94,13 +66,20 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     >>> [round(25.4 * side) for side in fig.get_size_inches()]  # millimetres
     [85, 85]
     >>> plt.close(fig)
+
+    For a whole script:
+
+    >>> plt.style.use("curlflow.plot.paper")
+    >>> plt.rcParams["font.size"], plt.rcParams["axes.spines.right"]
+    (8.0, False)
+    >>> plt.rcdefaults()  # matplotlib's own look again
     """
     if columns not in (1, 2):
         raise ValueError(f"`columns` must be 1 or 2, but is {columns!r}.")
     if not aspect > 0:
         raise ValueError(f"`aspect` must be positive, but is {aspect!r}.")
     width = SINGLE_COLUMN if columns == 1 else DOUBLE_COLUMN
-    with mpl.rc_context({**_PAPER, "figure.figsize": (width, aspect * width)}):  # pyright: ignore[reportArgumentType]
+    with mpl.rc_context({**PAPER, "figure.figsize": (width, aspect * width)}):
         yield
 
 
@@ -127,10 +106,11 @@ def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
     path, root = _checks.writable_file("path", path), figure.get_figure(root=True)
     suffix = path.suffix.lstrip(".").lower()
     _checks.require_one_of("path's suffix", suffix, tuple(sorted(root.canvas.get_supported_filetypes())))
-    # Without a creation date, and with names that are not random, the same figure gives the same file.
+    # Without a creation date the same figure gives the same file.
     metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
-    with mpl.rc_context({name: _PAPER[name] for name in ("pdf.fonttype", "ps.fonttype", "svg.hashsalt")}):
-        root.savefig(path, metadata=metadata, dpi=_PAPER["savefig.dpi"])
+    # The file's settings only: the rest of the look is the figure's own, which need not be the paper's.
+    with mpl.rc_context({name: PAPER[name] for name in ("pdf.fonttype", "ps.fonttype", "svg.hashsalt")}):
+        root.savefig(path, metadata=metadata, dpi=PAPER["savefig.dpi"])
     return path
 
 
