@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.plot import style
+from curlflow.plot.own_figure import on_own_figure
 
 
+@on_own_figure(aspect=0.7)
 def loss(
     trajectories: Mapping[str, Trajectory],
     *,
@@ -26,7 +27,7 @@ def loss(
     trajectories
         The trajectories, of one initial condition each, by the labels of the legend.
     ax
-        Matplotlib axes to draw on; None makes a new figure.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     inset
         A span of times, (from, to), to show enlarged in an inset with a linear scale.
     floor
@@ -60,9 +61,7 @@ def loss(
         raise ValueError(f"`inset` must be a pair of times (from, to), but is {inset!r}.")
     if inset is not None and not any(_within(orbit, inset).any() for orbit in trajectories.values()):
         raise ValueError(f"`inset` must hold times at which the trajectories were saved, but is {inset!r}.")
-    if ax is None:
-        with style.paper_style(aspect=0.7):
-            return loss(trajectories, ax=plt.figure().add_subplot(), inset=inset, floor=floor)
+    assert ax is not None
     lines = _draw_curves(ax, trajectories, floor)
     ax.set(yscale="log", xlabel="time $t$", ylabel="loss $L$")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
@@ -10,10 +9,12 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.plot import style
+from curlflow.plot.own_figure import on_own_figure
 
 STABLE = "#cfdbe6"
 
 
+@on_own_figure(aspect=0.8)
 def stability_diagram(
     c: ArrayLike,
     alpha: ArrayLike,
@@ -36,7 +37,7 @@ def stability_diagram(
     layer
         Which layer's fraction it is: "hidden" (αh) or "readout" (αr).
     ax
-        Matplotlib axes to draw on; None makes a new figure.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
 
     Returns
     -------
@@ -63,9 +64,7 @@ def stability_diagram(
     c, alpha = np.asarray(c), np.asarray(alpha)
     margins = _checks.float64_array("margin", margin)
     _checks.require_shape("margin", margins, (alpha.size, c.size), "(alpha.size, c.size)")
-    if ax is None:
-        with style.paper_style(aspect=0.8):
-            return stability_diagram(c, alpha, margin, layer=layer, ax=plt.figure().add_subplot())
+    assert ax is not None
     stable = np.asarray(margins)
     ax.contourf(c, alpha, stable, levels=[0.0, np.inf], colors=[STABLE])
     boundary = ax.contour(c, alpha, stable, levels=[0.0], colors=[style.BLACK], linewidths=1.2)

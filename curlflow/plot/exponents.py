@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -10,8 +9,10 @@ from matplotlib.lines import Line2D
 
 from curlflow.chaos import LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
+from curlflow.plot.own_figure import on_own_figure
 
 
+@on_own_figure(aspect=0.7)
 def convergence(
     spectrum: LyapunovSpectrum, *, most: int = 8, ax: Axes | None = None, **style: Any
 ) -> list[Line2D]:
@@ -24,7 +25,7 @@ def convergence(
     most
         How many exponents to draw at most, from the largest.
     ax
-        Axes to draw into; None means the current ones.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     **style
         Passed on to the lines.
 
@@ -33,7 +34,7 @@ def convergence(
     list of Line2D
         One line per exponent, in descending order; the bands are in ``ax.collections``.
     """
-    ax = plt.gca() if ax is None else ax
+    assert ax is not None
     span = spectrum.times - spectrum.times[0] + spectrum.dt
     lines = []
     for values, value, error in list(
@@ -47,6 +48,7 @@ def convergence(
     return lines
 
 
+@on_own_figure(aspect=0.7)
 def exponents(
     spectrum: LyapunovSpectrum, *, zeros: Zeros | None = None, ax: Axes | None = None, **style: Any
 ) -> tuple[BarContainer, ErrorbarContainer]:
@@ -59,7 +61,7 @@ def exponents(
     zeros
         What `LyapunovSpectrum.zeros` returned: as many of the exponents nearest to 0 are drawn hollow as are explained.
     ax
-        Axes to draw into; None means the current ones.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     **style
         Passed on to the bars.
 
@@ -68,7 +70,7 @@ def exponents(
     tuple
         The bars and the error bars.
     """
-    ax = plt.gca() if ax is None else ax
+    assert ax is not None
     index = np.arange(1, len(spectrum.exponents) + 1)
     bars = ax.bar(index, spectrum.exponents, **style)
     errors = ax.errorbar(index, spectrum.exponents, spectrum.stderr, fmt="none", ecolor="0.2", elinewidth=1)
@@ -81,6 +83,7 @@ def exponents(
     return bars, errors
 
 
+@on_own_figure(aspect=0.7)
 def finite_time_distribution(
     spectrum: LyapunovSpectrum, window: float, *, index: int = 0, ax: Axes | None = None, **style: Any
 ) -> BarContainer:
@@ -95,7 +98,7 @@ def finite_time_distribution(
     index
         Which exponent, 0 for the largest.
     ax
-        Axes to draw into; None means the current ones.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     **style
         Passed on to the histogram.
 
@@ -104,7 +107,7 @@ def finite_time_distribution(
     BarContainer
         The histogram's bars.
     """
-    ax = plt.gca() if ax is None else ax
+    assert ax is not None
     values = spectrum.finite_time(window)[:, index]
     _, _, bars = ax.hist(values, **({"bins": "auto", "density": True} | style))
     ax.axvline(float(spectrum.exponents[index]), color="0.2", linewidth=1)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 
 from curlflow.gradient.helmholtz import HelmholtzSplit
 from curlflow.plot import style
+from curlflow.plot.own_figure import on_own_figure
 
 
 @dataclass
@@ -32,6 +32,7 @@ class HelmholtzPanels:
     levels: list[QuadContourSet | None]
 
 
+@on_own_figure(columns=2, aspect=0.4, panels=3)
 def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None) -> HelmholtzPanels:
     """Draw a velocity field beside its two parts, over the potential of the one and the stream function of the other.
 
@@ -42,7 +43,7 @@ def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None
     split
         What `helmholtz_split` returned.
     axes
-        Three axes to draw on; None makes a new figure of a double column's width.
+        Three Matplotlib axes to draw on; None makes a new figure in the paper's style, of a double column's width.
 
     Returns
     -------
@@ -63,9 +64,7 @@ def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None
     >>> [ax.get_title(loc="left") for ax in cf.plot.helmholtz(split).axes]
     ['a  velocity', 'b  gradient, 61 % (harmonic: 59 %)', 'c  rotational, 39 %']
     """
-    if axes is None:
-        with style.paper_style(columns=2, aspect=0.4):
-            return helmholtz(split, axes=plt.subplots(1, 3, sharey=True)[1])
+    assert axes is not None
     if len(axes) != 3:
         raise ValueError(f"`axes` must be three axes, but are {len(axes)}.")
     titles = (

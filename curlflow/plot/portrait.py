@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
@@ -15,8 +15,9 @@ from curlflow.orbits.trajectory import Trajectory
 from curlflow.plane.planes import Plane
 from curlflow.plane.survey import Limits, Survey
 from curlflow.plane.survey import survey as look_at
-from curlflow.plot import layers, style
+from curlflow.plot import layers
 from curlflow.plot.layers import Background
+from curlflow.plot.own_figure import on_own_figure, own_figure
 
 
 @dataclass
@@ -87,7 +88,7 @@ def phase_portrait(
         Which plane of the state space (see `coordinate_plane`, `eigenplane`, `principal_plane`); None if the state is an
         array of two numbers.
     ax
-        Matplotlib axes to draw on; None makes a new figure.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     trajectories
         Orbits to draw over it, projected on the plane, with arrowheads: a list, or a mapping from legend labels.
     fixed_points
@@ -148,6 +149,8 @@ def compare_portraits(
 ) -> dict[str, Portrait]:
     """Draw phase portraits side by side, for example a curl flow beside its gradient flow, with one legend for all.
 
+    Always makes a new figure in the paper's style, of a double column's width.
+
     Parameters
     ----------
     systems
@@ -182,8 +185,8 @@ def compare_portraits(
     """
     if len(systems) not in (2, 3):
         raise ValueError(f"`systems` must hold two or three vector fields, but holds {len(systems)}.")
-    with style.paper_style(columns=2, aspect=0.53 if len(systems) == 2 else 0.4):
-        figure, axes = plt.subplots(1, len(systems), sharey=True)
+    with own_figure(columns=2, aspect=0.53 if len(systems) == 2 else 0.4) as figure:
+        axes = figure.subplots(1, len(systems), sharey=True)
         panels = {}
         for ax, (title, system) in zip(axes, systems.items(), strict=True):
             orbits = (trajectories or {}).get(title, {})
@@ -199,6 +202,17 @@ def compare_portraits(
     return panels
 
 
+def _make_room_for_legend(figure: Figure) -> None:
+    """Give a figure of its own just the height that its square axes and the legend below them need."""
+    legend = figure.axes[0].get_legend()
+    if legend is None:
+        return
+    rows = -(-len(legend.get_texts()) // 2)
+    width = figure.get_size_inches()[0]
+    figure.set_size_inches(width, 0.99 * width + 0.2 + 0.15 * rows)
+
+
+@on_own_figure(aspect=1.0, finish=_make_room_for_legend)
 def survey(
     seen: Survey,
     *,
@@ -210,23 +224,37 @@ def survey(
     nullclines: bool = False,
     legend: bool = True,
 ) -> Portrait:
-    """Draw what a `Survey` holds: `phase_portrait` for results that are already computed. The arguments are the same."""
+    """Draw what a `Survey` holds: `phase_portrait` for results that are already computed.
+
+    Parameters
+    ----------
+    seen
+        What `curlflow.plane.survey` returned.
+    ax
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
+    trajectories, fixed_points, background, velocity, nullclines, legend
+        As in `phase_portrait`.
+
+    Returns
+    -------
+    Portrait
+        The artists drawn.
+
+    Raises
+    ------
+    ValueError
+        If `background` or `velocity` is unknown, or a trajectory or fixed point is not a state of the plane's system.
+
+    Examples
+    --------
+    >>> import curlflow as cf
+    >>> seen = cf.plane.survey(cf.toy_flow(s=1.0, flip="readout"), (-2, 2), (-2, 2), resolution=51)
+    >>> len(cf.plot.survey(seen, background="speed").fixed_points)
+    3
+    """
+    assert ax is not None
     _checks.require_one_of("background", background, ("loss", "speed", "out of plane", None))
     _checks.require_one_of("velocity", velocity, ("streamlines", "arrows", None))
-    if ax is None:
-        with style.paper_style(aspect=1.0):
-            portrait = survey(
-                seen,
-                ax=plt.figure().add_subplot(),
-                trajectories=trajectories,
-                fixed_points=fixed_points,
-                background=background,
-                velocity=velocity,
-                nullclines=nullclines,
-                legend=legend,
-            )
-            _make_room_for_legend(portrait.ax)
-            return portrait
     portrait = Portrait(ax)
     portrait.background = layers.draw_background(ax, seen, background)
     portrait.velocity = layers.draw_velocity(ax, seen, velocity)
@@ -273,13 +301,3 @@ def _legend_handles(portrait: Portrait) -> dict[str, Any]:
         }
         handles[f"{name} nullcline"] = Line2D([], [], **look)
     return handles
-
-
-def _make_room_for_legend(ax: Axes) -> None:
-    """Give a figure of its own just the height that its square axes and the legend below them need."""
-    legend, figure = ax.get_legend(), ax.get_figure(root=True)
-    if legend is None or figure is None:
-        return
-    rows = -(-len(legend.get_texts()) // 2)
-    width = figure.get_size_inches()[0]
-    figure.set_size_inches(width, 0.99 * width + 0.2 + 0.15 * rows)

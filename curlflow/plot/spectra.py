@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.plot import style
+from curlflow.plot.own_figure import on_own_figure
 
 
 class SpectrumPlot(NamedTuple):
@@ -31,6 +31,7 @@ class SpectrumPlot(NamedTuple):
     atoms: list[Line2D]
 
 
+@on_own_figure(aspect=0.7)
 def spectrum(
     eigenvalues: ArrayLike,
     x: ArrayLike,
@@ -53,7 +54,7 @@ def spectrum(
     bins
         Number of histogram bins over the range of `x`.
     ax
-        Matplotlib axes to draw on; None makes a new figure.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
 
     Returns
     -------
@@ -82,9 +83,7 @@ def spectrum(
     x, density = np.asarray(x, np.float64), np.asarray(density, np.float64)
     if x.shape != density.shape:
         raise ValueError(f"`density` must have the shape of `x`, {x.shape}, but has shape {density.shape}.")
-    if ax is None:
-        with style.paper_style(aspect=0.7):
-            return spectrum(values, x, density, atoms=atoms, bins=bins, ax=plt.figure().add_subplot())
+    assert ax is not None
     positions, masses = (np.asarray(part, np.float64).ravel() for part in atoms or ([], []))
     on_atom = np.any(np.abs(values[:, None] - positions[masses > 0]) < 1e-9, axis=1)
     heights, cuts = np.histogram(values[~on_atom], bins, (np.nanmin(x), np.nanmax(x)))

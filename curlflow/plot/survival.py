@@ -1,14 +1,15 @@
 """Survival curves: how many runs are still above a threshold."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from curlflow.plot import style
+from curlflow.plot.own_figure import on_own_figure
 from curlflow.races import TimesComparison
 
 
+@on_own_figure(aspect=0.7)
 def survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str = "time") -> list[Line2D]:
     """Plot the share of runs still above the threshold against time, for the two rules of a comparison.
 
@@ -17,7 +18,7 @@ def survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str =
     comparison
         What `compare_times` returned.
     ax
-        Matplotlib axes to draw on; None makes a new figure.
+        Matplotlib axes to draw on; None makes a new figure in the paper's style.
     unit
         What the axis of times is called.
 
@@ -35,9 +36,7 @@ def survival(comparison: TimesComparison, *, ax: Axes | None = None, unit: str =
     >>> len(cf.plot.survival(result, unit="epochs"))
     2
     """
-    if ax is None:
-        with style.paper_style(aspect=0.7):
-            return survival(comparison, ax=plt.figure().add_subplot(), unit=unit)
+    assert ax is not None
     lines = []
     looks = ((style.CURL_FLOW, "solid"), (style.GRADIENT_FLOW, (0, (4, 1.2))))
     for name, curve, (colour, dashes) in zip(
