@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
+from matplotlib.streamplot import StreamplotSet
 
 from curlflow.gradient.helmholtz import HelmholtzSplit
 from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class HelmholtzPanels:
     """The artists of a Helmholtz split, made by `helmholtz`.
 
@@ -22,14 +22,19 @@ class HelmholtzPanels:
     axes
         The three axes: velocity, gradient part, rotational part.
     streamlines
-        One `StreamplotSet` for each; None for a part that vanishes.
+        Those of the velocity and of its two parts; None for a part that vanishes.
     levels
         The contours of the potential and of the stream function; None where it is constant.
     """
 
-    axes: Sequence[Axes] | np.ndarray
-    streamlines: list[Any]
-    levels: list[QuadContourSet | None]
+    axes: tuple[Axes, ...]
+    streamlines: tuple[StreamplotSet | None, ...]
+    levels: tuple[QuadContourSet | None, ...]
+
+    def __str__(self) -> str:
+        return f"HelmholtzPanels: {', '.join(ax.get_title(loc='left') for ax in self.axes)}"
+
+    __repr__ = __str__
 
 
 @on_own_figure(columns=2, aspect=0.4, panels=3)
@@ -61,8 +66,8 @@ def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None
     >>> split = cf.gradient.helmholtz_split(
     ...     cf.toy_flow(flip="readout"), (-2.5, 2.5), (-2.5, 2.5), resolution=41
     ... )
-    >>> [ax.get_title(loc="left") for ax in cf.plot.helmholtz(split).axes]
-    ['a  velocity', 'b  gradient, 61 % (harmonic: 59 %)', 'c  rotational, 39 %']
+    >>> print(cf.plot.helmholtz(split))
+    HelmholtzPanels: a  velocity, b  gradient, 61 % (harmonic: 59 %), c  rotational, 39 %
     """
     assert axes is not None
     if len(axes) != 3:
@@ -74,26 +79,36 @@ def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None
     )
     parts = (split.velocity, split.gradient, split.rotational)
     largest = np.abs(split.velocity).max()
-    panels = HelmholtzPanels(axes, [], [])
-    for ax, title, part in zip(axes, titles, parts, strict=True):
-        panels.streamlines.append(_draw_streamlines(ax, split, part, largest))
-        ax.set_title(title, loc="left")
-        ax.set(xlim=split.xlim, ylim=split.ylim, xlabel=split.plane.labels[0])
-        ax.set_aspect("equal" if split.plane.is_whole_space else "auto")
+    streamlines = tuple(
+        _draw_panel(ax, split, title, part, largest)
+        for ax, title, part in zip(axes, titles, parts, strict=True)
+    )
     axes[0].set_ylabel(split.plane.labels[1])
     size = largest * max(np.ptp(split.xlim), np.ptp(split.ylim))
-    panels.levels = [
+    levels = tuple(
         _draw_levels(ax, split, values, size)
         for ax, values in zip(axes[1:], (split.potential, split.stream_function), strict=True)
-    ]
-    return panels
+    )
+    return HelmholtzPanels(tuple(axes), streamlines, levels)
+
+
+def _draw_panel(
+    ax: Axes, split: HelmholtzSplit, title: str, part: np.ndarray, largest: float
+) -> StreamplotSet | None:
+    """The frame of one panel, and the streamlines in it."""
+    ax.set_title(title, loc="left")
+    ax.set(xlim=split.xlim, ylim=split.ylim, xlabel=split.plane.labels[0])
+    ax.set_aspect("equal" if split.plane.is_whole_space else "auto")
+    return _draw_streamlines(ax, split, part, largest)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _draw_streamlines(ax: Axes, split: HelmholtzSplit, part: np.ndarray, largest: float) -> Any:
+def _draw_streamlines(
+    ax: Axes, split: HelmholtzSplit, part: np.ndarray, largest: float
+) -> StreamplotSet | None:
     if np.abs(part).max() <= 1e-6 * largest:
         ax.text(sum(split.xlim) / 2, sum(split.ylim) / 2, "none", ha="center", va="center")
         return None

@@ -7,9 +7,12 @@ import matplotlib.patheffects as path_effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.contour import QuadContourSet
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.quiver import Quiver
+from matplotlib.streamplot import StreamplotSet
 
 from curlflow.fixed_points import FixedPoint, Kind
 from curlflow.orbits.trajectory import Trajectory
@@ -18,6 +21,7 @@ from curlflow.plane.survey import FixedCurve, Survey
 from curlflow.plot import style
 
 Background = Literal["loss", "speed", "out of plane"]
+Velocity = Literal["streamlines", "arrows"]
 
 # A mark for every kind of fixed point. Filled attracts, open repels, a dot inside circles.
 _MARKS: dict[Kind, dict[str, Any]] = {
@@ -44,6 +48,7 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
         return None
     window = (*seen.xlim, *seen.ylim)
     look: dict[str, Any] = {
+        "label": background,
         "cmap": style.LOSS_COLOURS,
         "origin": "lower",
         "interpolation": "bilinear",
@@ -56,7 +61,7 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
     return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
+def draw_velocity(ax: Axes, seen: Survey, look: Velocity | None) -> StreamplotSet | Quiver | None:
     """Streamlines, or arrows of equal length."""
     if look == "streamlines":
         return ax.streamplot(
@@ -82,11 +87,11 @@ def draw_velocity(ax: Axes, seen: Survey, look: str | None) -> Any:
     return None
 
 
-def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
+def draw_nullclines(ax: Axes, seen: Survey) -> tuple[QuadContourSet | None, ...]:
     """The curves on which one component of the velocity vanishes; None for a component that does not change its sign."""
     # Contours of the sampled components find every branch, horizontal and vertical ones too.
     looks = [(style.GREEN, "dashdot"), (style.PURPLE, "dotted")]
-    return [
+    return tuple(
         ax.contour(
             seen.x,
             seen.y,
@@ -100,7 +105,7 @@ def draw_nullclines(ax: Axes, seen: Survey) -> list[Any]:
         if component.min() < 0 < component.max()
         else None
         for component, (colour, dash) in zip(seen.velocity, looks, strict=True)
-    ]
+    )
 
 
 def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
@@ -121,7 +126,7 @@ def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
     return lines
 
 
-def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> list[Line2D]:
+def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> tuple[Line2D, ...]:
     """Isolated and further fixed points, and the points at which a curve of them changes its stability."""
     points = [
         (point.kind, point.kind.value, seen.plane.place(point.point))
@@ -129,7 +134,7 @@ def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> 
     ]
     changes = [place for curve in seen.curves for place in curve.stability_changes()]
     points += [(Kind.DEGENERATE, "change of stability", place) for place in changes]
-    return [_mark(ax, *point) for point in points]
+    return tuple(_mark(ax, *point) for point in points)
 
 
 def _mark(ax: Axes, kind: Kind, label: str, place: np.ndarray) -> Line2D:
@@ -144,7 +149,7 @@ def _mark(ax: Axes, kind: Kind, label: str, place: np.ndarray) -> Line2D:
 
 def draw_trajectories(
     ax: Axes, plane: Plane, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
-) -> list[Line2D]:
+) -> tuple[Line2D, ...]:
     """Orbits with their starts and arrowheads, projected on the plane."""
     if isinstance(trajectories, Trajectory):
         raise ValueError(
@@ -165,7 +170,7 @@ def draw_trajectories(
         ax.plot(*points[0], marker="o", markersize=3, color=colour, zorder=6)
         _draw_arrowhead(ax, points, colour)
         lines.append(line)
-    return lines
+    return tuple(lines)
 
 
 def _draw_arrowhead(ax: Axes, points: np.ndarray, colour: str) -> None:

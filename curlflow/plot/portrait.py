@@ -1,13 +1,17 @@
 """Phase portraits: a flow's velocity, fixed points, solution manifold, separatrices and orbits in a plane."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.quiver import Quiver
+from matplotlib.streamplot import StreamplotSet
 
 from curlflow import _checks
 from curlflow.fixed_points import FixedPoint
@@ -16,11 +20,11 @@ from curlflow.plane.planes import Plane
 from curlflow.plane.survey import Limits, Survey
 from curlflow.plane.survey import survey as look_at
 from curlflow.plot import layers
-from curlflow.plot.layers import Background
+from curlflow.plot.layers import Background, Velocity
 from curlflow.plot.own_figure import on_own_figure, own_figure
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Portrait:
     """The artists of a phase portrait, by what they show; made by `phase_portrait` and `survey`.
 
@@ -31,7 +35,7 @@ class Portrait:
     background
         The image of the loss, the speed or the out-of-plane share, or None.
     velocity
-        The streamlines or arrows (a `StreamplotSet` or a `Quiver`), or None.
+        The streamlines or the arrows, or None.
     nullclines
         Two contour sets, for the first and the second component of the velocity, None for one that does not change its
         sign in the window; empty if not drawn.
@@ -46,13 +50,25 @@ class Portrait:
     """
 
     ax: Axes
-    background: AxesImage | None = None
-    velocity: Any = None
-    nullclines: list[Any] = field(default_factory=list)
-    manifold: list[Line2D] = field(default_factory=list)
-    separatrices: list[Line2D] = field(default_factory=list)
-    fixed_points: list[Line2D] = field(default_factory=list)
-    trajectories: list[Line2D] = field(default_factory=list)
+    background: AxesImage | None
+    velocity: StreamplotSet | Quiver | None
+    nullclines: tuple[QuadContourSet | None, ...]
+    manifold: tuple[Line2D, ...]
+    separatrices: tuple[Line2D, ...]
+    fixed_points: tuple[Line2D, ...]
+    trajectories: tuple[Line2D, ...]
+
+    def __str__(self) -> str:
+        points, orbits = len(self.fixed_points), len(self.trajectories)
+        shown = [
+            f"{points} fixed {'point' if points == 1 else 'points'}",
+            f"{orbits} {'trajectory' if orbits == 1 else 'trajectories'}",
+        ]
+        if self.background is not None:
+            shown.append(f"{self.background.get_label()} as background")
+        return f"Portrait: {', '.join(shown)}"
+
+    __repr__ = __str__
 
 
 def phase_portrait(
@@ -65,7 +81,7 @@ def phase_portrait(
     trajectories: Mapping[str, Trajectory] | Sequence[Trajectory] = (),
     fixed_points: Sequence[FixedPoint] = (),
     background: Background | None = "loss",
-    velocity: Literal["streamlines", "arrows"] | None = "streamlines",
+    velocity: Velocity | None = "streamlines",
     nullclines: bool = False,
     legend: bool = True,
     resolution: int = 201,
@@ -123,8 +139,8 @@ def phase_portrait(
     >>> flow = cf.toy_flow(s=1.0, flip="readout")
     >>> orbit = cf.integrate(flow, jnp.array([-1.5, 0.5]), 20.0)
     >>> portrait = cf.phase_portrait(flow, (-2, 2), (-2, 2), trajectories={"curl flow": orbit}, resolution=51)
-    >>> len(portrait.trajectories), len(portrait.fixed_points)  # the centre, and two changes of stability
-    (1, 3)
+    >>> print(portrait)  # the centre, and two changes of stability
+    Portrait: 3 fixed points, 1 trajectory, loss as background
     """
     seen = look_at(system, xlim, ylim, plane=plane, resolution=resolution, t=t, args=args)
     return survey(
@@ -220,7 +236,7 @@ def survey(
     trajectories: Mapping[str, Trajectory] | Sequence[Trajectory] = (),
     fixed_points: Sequence[FixedPoint] = (),
     background: Background | None = "loss",
-    velocity: Literal["streamlines", "arrows"] | None = "streamlines",
+    velocity: Velocity | None = "streamlines",
     nullclines: bool = False,
     legend: bool = True,
 ) -> Portrait:
@@ -249,21 +265,22 @@ def survey(
     --------
     >>> import curlflow as cf
     >>> seen = cf.plane.survey(cf.toy_flow(s=1.0, flip="readout"), (-2, 2), (-2, 2), resolution=51)
-    >>> len(cf.plot.survey(seen, background="speed").fixed_points)
-    3
+    >>> print(cf.plot.survey(seen, background="speed"))
+    Portrait: 3 fixed points, 0 trajectories, speed as background
     """
     assert ax is not None
     _checks.require_one_of("background", background, ("loss", "speed", "out of plane", None))
     _checks.require_one_of("velocity", velocity, ("streamlines", "arrows", None))
-    portrait = Portrait(ax)
-    portrait.background = layers.draw_background(ax, seen, background)
-    portrait.velocity = layers.draw_velocity(ax, seen, velocity)
-    if nullclines:
-        portrait.nullclines = layers.draw_nullclines(ax, seen)
-    portrait.separatrices = [layers.draw_separatrix(ax, orbit) for orbit in seen.separatrices]
-    portrait.manifold = [line for curve in seen.curves for line in layers.draw_fixed_curve(ax, curve)]
-    portrait.trajectories = layers.draw_trajectories(ax, seen.plane, trajectories)
-    portrait.fixed_points = layers.draw_fixed_points(ax, seen, fixed_points)
+    portrait = Portrait(
+        ax=ax,
+        background=layers.draw_background(ax, seen, background),
+        velocity=layers.draw_velocity(ax, seen, velocity),
+        nullclines=layers.draw_nullclines(ax, seen) if nullclines else (),
+        manifold=tuple(line for curve in seen.curves for line in layers.draw_fixed_curve(ax, curve)),
+        separatrices=tuple(layers.draw_separatrix(ax, orbit) for orbit in seen.separatrices),
+        fixed_points=layers.draw_fixed_points(ax, seen, fixed_points),
+        trajectories=layers.draw_trajectories(ax, seen.plane, trajectories),
+    )
     ax.set(xlim=seen.xlim, ylim=seen.ylim, xlabel=seen.plane.labels[0], ylabel=seen.plane.labels[1])
     ax.set_aspect("equal" if seen.plane.is_whole_space else "auto")
     if portrait.background is not None and background != "loss":
@@ -281,10 +298,10 @@ def _draw_legend(ax: Axes, portrait: Portrait) -> None:
         ax.legend(list(handles.values()), list(handles), **place)
 
 
-def _legend_handles(portrait: Portrait) -> dict[str, Any]:
+def _legend_handles(portrait: Portrait) -> dict[str, Artist]:
     """One artist for everything that the portrait shows, by its name."""
     named = [line for line in portrait.trajectories if not str(line.get_label()).startswith("_")]
-    handles: dict[str, Any] = {str(line.get_label()): line for line in named}
+    handles: dict[str, Artist] = {str(line.get_label()): line for line in named}
     solid = [line for line in portrait.manifold if line.get_linestyle() == "-"]
     dashed = [line for line in portrait.manifold if line.get_linestyle() != "-"]
     handles |= {"fixed points, stable": solid[0]} if solid else {}
@@ -292,8 +309,9 @@ def _legend_handles(portrait: Portrait) -> dict[str, Any]:
     handles |= {"separatrix": portrait.separatrices[0]} if portrait.separatrices else {}
     handles |= {str(mark.get_label()): mark for mark in portrait.fixed_points}
     names = (portrait.ax.get_xlabel(), portrait.ax.get_ylabel())
-    drawn = [pair for pair in zip(names, portrait.nullclines, strict=False) if pair[1] is not None]
-    for name, contours in drawn:
+    for name, contours in zip(names, portrait.nullclines, strict=False):
+        if contours is None:
+            continue
         look = {
             "color": contours.get_edgecolor()[0],
             "linestyle": contours.get_linestyle()[0],

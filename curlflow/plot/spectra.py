@@ -1,6 +1,6 @@
 """Spectra: sampled eigenvalues under the law they follow."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,9 @@ from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
 
 
-class SpectrumPlot(NamedTuple):
-    """What `spectrum` drew.
+@dataclass(frozen=True, eq=False)
+class SpectrumPlot:
+    """The artists of a spectrum, made by `spectrum`.
 
     Attributes
     ----------
@@ -28,7 +29,13 @@ class SpectrumPlot(NamedTuple):
 
     bars: BarContainer
     curve: Line2D
-    atoms: list[Line2D]
+    atoms: tuple[Line2D, ...]
+
+    def __str__(self) -> str:
+        atoms = len(self.atoms)
+        return f"SpectrumPlot: {len(self.bars)} bins, {atoms} {'atom' if atoms == 1 else 'atoms'}"
+
+    __repr__ = __str__
 
 
 @on_own_figure(aspect=0.7)
@@ -59,7 +66,7 @@ def spectrum(
     Returns
     -------
     SpectrumPlot
-        The artists.
+        The artists drawn.
 
     Raises
     ------
@@ -74,8 +81,8 @@ def spectrum(
     >>> W1 = jax.random.normal(jax.random.key(0), (400, 100)) / 10  # entries of variance 1/M
     >>> x = np.linspace(*spectral_edges(0.25, 0.0, 0.0), 200)
     >>> drawn = spectrum(1 + np.linalg.svd(W1)[1] ** 2, x, spectral_density(x, 0.25, 0.0, 0.0))
-    >>> len(drawn.bars)
-    60
+    >>> print(drawn)
+    SpectrumPlot: 60 bins, 0 atoms
     """
     values = np.asarray(_checks.float64_array("eigenvalues", eigenvalues))
     if not values.size:
@@ -92,11 +99,11 @@ def spectrum(
     (curve,) = ax.plot(x, density, color=style.BLUE)
     top = 1.2 * heights.max()  # the density may diverge
     ax.set(ylim=(0.0, top), xlabel="eigenvalue", ylabel="density")
-    stems = [
+    stems = tuple(
         _draw_atom(ax, position, mass, top)
         for position, mass in zip(positions, masses, strict=True)
         if mass > 0
-    ]
+    )
     return SpectrumPlot(bars, curve, stems)
 
 

@@ -118,7 +118,7 @@ def test_nullclines_have_all_their_branches(curl: cf.plane.Survey, resolution: i
 def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.plane.Survey):
     velocity = np.stack([np.ones_like(curl.velocity[0]), np.zeros_like(curl.velocity[1])])
     portrait = draw(replace(curl, velocity=velocity), nullclines=True, trajectories={"curl flow": orbit()})
-    assert portrait.nullclines == [None, None]
+    assert portrait.nullclines == (None, None)
     assert not any("nullcline" in entry for entry in legend_of(portrait.ax.figure))
 
 
@@ -268,7 +268,7 @@ def test_a_portrait_alone_has_a_columns_width():
     assert (len(portrait.manifold), len(portrait.fixed_points), len(portrait.trajectories)) == (4, 3, 1)
     assert portrait.background is not None
     assert portrait.velocity is not None
-    assert portrait.nullclines == []
+    assert portrait.nullclines == ()
 
 
 def test_the_given_axes_are_drawn_on(curl: cf.plane.Survey):
@@ -314,7 +314,7 @@ def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
     assert portrait.background is not None
     assert (portrait.background.norm.vmin, portrait.background.norm.vmax) == (0.0, 1.0)
     assert [other.get_ylabel() for other in ax.figure.axes[1:]] == ["share of speed out of plane"]
-    assert (portrait.manifold, portrait.separatrices) == ([], [])
+    assert (portrait.manifold, portrait.separatrices) == ((), ())
     assert [mark.get_label() for mark in portrait.fixed_points] == ["saddle-centre"]
     np.testing.assert_allclose(portrait.fixed_points[0].get_xydata(), [[0.0, 0.0]])
 
