@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from curlflow.chaos import LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
@@ -33,6 +34,13 @@ def convergence(
     -------
     list of Line2D
         One line per exponent, in descending order; the bands are in ``ax.collections``.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> spectrum = cf.lyapunov_spectrum(cf.toy_flow(), jnp.array([2.0, 1.0]), T=100.0)
+    >>> len(cf.plot.convergence(spectrum))
+    2
     """
     assert ax is not None
     span = spectrum.times - spectrum.times[0] + spectrum.dt
@@ -69,6 +77,14 @@ def exponents(
     -------
     tuple
         The bars and the error bars.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> spectrum = cf.lyapunov_spectrum(cf.toy_flow(), jnp.array([2.0, 1.0]), T=100.0, Ttr=50.0)
+    >>> bars, _ = cf.plot.exponents(spectrum, zeros=spectrum.zeros())
+    >>> [bar.get_linestyle() == "--" for bar in bars]  # zero along the manifold of solutions
+    [True, False]
     """
     assert ax is not None
     index = np.arange(1, len(spectrum.exponents) + 1)
@@ -80,6 +96,7 @@ def exponents(
         ax.plot(index[j], 0, marker="o", markerfacecolor="white", markeredgecolor="0.4", linestyle="none")
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xlabel="index", ylabel="Lyapunov exponent")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return bars, errors
 
 
@@ -106,6 +123,19 @@ def finite_time_distribution(
     -------
     BarContainer
         The histogram's bars.
+
+    Raises
+    ------
+    ValueError
+        If `window` is not positive or longer than the run.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp
+    >>> spectrum = cf.lyapunov_spectrum(cf.toy_flow(), jnp.array([2.0, 1.0]), T=100.0)
+    >>> bars = cf.plot.finite_time_distribution(spectrum, window=5.0, density=False)
+    >>> int(sum(bar.get_height() for bar in bars))
+    20
     """
     assert ax is not None
     values = spectrum.finite_time(window)[:, index]

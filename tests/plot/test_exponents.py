@@ -32,6 +32,8 @@ def test_bars_are_the_exponents_and_explained_zeros_are_hollow():
     np.testing.assert_array_equal([bar.get_height() for bar in bars], ls.exponents)
     assert bars[0].get_facecolor()[3] == 0
     assert bars[1].get_facecolor()[3] == 1
+    ax.figure.canvas.draw()
+    np.testing.assert_array_equal(ax.get_xticks() % 1, 0)
 
 
 def test_the_distribution_is_that_of_the_windows(spectrum):
