@@ -52,7 +52,7 @@ def orbit(flow: cf.models.ToyFlow = CURL, w0: Any = (-1.5, 0.5), t1: float = 8.0
     """An exact orbit."""
     ts = np.linspace(0.0, t1, 101)
     ys = flow.solution(jnp.asarray(ts), jnp.asarray(w0))
-    return cf.Trajectory(ts, ys, cf.Outcome(cf.Ending.COMPLETED, t1, "Exact."), {}, flow)
+    return cf.Trajectory(ts, ys, cf.Outcome(cf.Ending.COMPLETED, t1, "Exact."), {}, ys[-1], flow)
 
 
 def draw(seen: cf.plane.Survey, **options: Any) -> cf.plot.Portrait:
