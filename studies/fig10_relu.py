@@ -21,12 +21,12 @@ jax.config.update("jax_enable_x64", True)
 from collections.abc import Sequence  # noqa: E402
 
 import numpy as np  # noqa: E402
-from parts import run_parts  # noqa: E402
-from races import HORIZON, Comparisons, Races, claim_faster, is_faster  # noqa: E402
 from scipy import stats  # noqa: E402
-from verdicts import Claims  # noqa: E402
 
 import curlflow as cf  # noqa: E402
+from shared.parts import run_parts  # noqa: E402
+from shared.races import HORIZON, Comparisons, Races, claim_faster, is_faster  # noqa: E402
+from shared.verdicts import Claims  # noqa: E402
 
 LEVEL = 0.05  # of the tests, as in the paper, which found a smaller effect here
 SCALES_OF_THE_PAPER = (3.0, 4.0, 6.0, 7.0, 8.0)

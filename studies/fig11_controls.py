@@ -15,9 +15,9 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from parts import run_parts  # noqa: E402
-from races import Comparisons, Races, claim_faster, count_faster  # noqa: E402
-from verdicts import Claims  # noqa: E402
+from shared.parts import run_parts  # noqa: E402
+from shared.races import Comparisons, Races, claim_faster, count_faster  # noqa: E402
+from shared.verdicts import Claims  # noqa: E402
 
 
 def claim_free_samples(comparisons: Comparisons) -> Claims:

@@ -26,7 +26,10 @@ import jax.numpy as jnp  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import (  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+import curlflow as cf  # noqa: E402
+from shared.linear_networks import (  # noqa: E402
     EPOCH,
     draw_network,
     learn,
@@ -35,11 +38,8 @@ from linear_networks import (  # noqa: E402
     orbit_figure,
     save_error_figure,
 )
-from matplotlib.figure import Figure  # noqa: E402
-from motions import motion_part, settled_motion  # noqa: E402
-from parts import Part, run_parts  # noqa: E402
-
-import curlflow as cf  # noqa: E402
+from shared.motions import motion_part, settled_motion  # noqa: E402
+from shared.parts import Part, run_parts  # noqa: E402
 
 LAST_EPOCHS = 1000
 PERTURBATION = 1e-10

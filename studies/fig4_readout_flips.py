@@ -23,7 +23,9 @@ import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import (  # noqa: E402
+
+import curlflow as cf  # noqa: E402
+from shared.linear_networks import (  # noqa: E402
     EPOCH,
     Network,
     draw_network,
@@ -32,9 +34,7 @@ from linear_networks import (  # noqa: E402
     orbit_figure,
     peak_figure,
 )
-from parts import Part, run_parts  # noqa: E402
-
-import curlflow as cf  # noqa: E402
+from shared.parts import Part, run_parts  # noqa: E402
 
 PERTURBATION = 1e-15
 # A run is over when its loss is below this at weights which descent does not leave: further epochs would change nothing. We

@@ -19,9 +19,10 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np  # noqa: E402
-from parts import run_parts  # noqa: E402
-from races import HORIZON, Comparisons, N, Races, claim_faster, is_faster  # noqa: E402
-from verdicts import Claims, verdict_on  # noqa: E402
+
+from shared.parts import run_parts  # noqa: E402
+from shared.races import HORIZON, Comparisons, N, Races, claim_faster, is_faster  # noqa: E402
+from shared.verdicts import Claims, verdict_on  # noqa: E402
 
 
 def claim_samples(comparisons: Comparisons) -> Claims:

@@ -26,17 +26,17 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import is_steep, measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
-from motions import motion_part, settled_motion  # noqa: E402
-from nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
-from parts import Part, panel, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
-from solutions import stability, stability_part  # noqa: E402
-from verdicts import boundary_claims, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.orbits.solvers import RungeKuttaChebyshev  # noqa: E402
 from curlflow.plot import style  # noqa: E402
+from shared.linear_networks import is_steep, measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
+from shared.motions import motion_part, settled_motion  # noqa: E402
+from shared.nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
+from shared.parts import Part, panel, run_parts  # noqa: E402
+from shared.solutions import stability, stability_part  # noqa: E402
+from shared.verdicts import boundary_claims, verdict_table  # noqa: E402
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH

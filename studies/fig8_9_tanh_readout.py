@@ -24,14 +24,14 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
-from linear_networks import linear_margin, measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
-from nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
-from parts import Part, run_parts  # noqa: E402
-from solutions import stability, stability_part  # noqa: E402
-from verdicts import boundary_claims, share, verdict_on, verdict_table  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.orbits.solvers import RungeKuttaChebyshev  # noqa: E402
+from shared.linear_networks import linear_margin, measure_orbit, orbit_figure, peak_figure, sizes  # noqa: E402
+from shared.nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
+from shared.parts import Part, run_parts  # noqa: E402
+from shared.solutions import stability, stability_part  # noqa: E402
+from shared.verdicts import boundary_claims, share, verdict_on, verdict_table  # noqa: E402
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH

@@ -24,16 +24,16 @@ import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-import races  # noqa: E402
 import xarray as xr  # noqa: E402
 from jax.flatten_util import ravel_pytree  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from nonlinear_networks import EPOCH  # noqa: E402
-from parts import Part, run_parts  # noqa: E402
 from scipy import stats  # noqa: E402
 
 import curlflow as cf  # noqa: E402
 from curlflow.plot import style  # noqa: E402
+from shared import races  # noqa: E402
+from shared.nonlinear_networks import EPOCH  # noqa: E402
+from shared.parts import Part, run_parts  # noqa: E402
 
 SAMPLES = 1000
 T = 1e4 * EPOCH

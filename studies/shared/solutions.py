@@ -12,14 +12,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from linear_networks import draw_diagram, fraction_of, linear_margin
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from nonlinear_networks import EPOCH, Network
-from parts import Part
 
 import curlflow as cf
 from curlflow.plot import style
+from shared.linear_networks import draw_diagram, fraction_of, linear_margin
+from shared.nonlinear_networks import EPOCH, Network
+from shared.parts import Part
 
 # Between these growth rates per unit of time the diagram has colours.
 RATES_SHOWN = (1e-5, 1.0)

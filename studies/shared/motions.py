@@ -8,12 +8,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from linear_networks import EPOCH
 from matplotlib.figure import Figure
-from parts import Part
 
 import curlflow as cf
 from curlflow.chaos import Motion, verdict
+from shared.linear_networks import EPOCH
+from shared.parts import Part
 
 
 def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from nonlinear_networks import EPOCH, Network, draw_network
-from parts import Part, panel
-from verdicts import Claims, verdict_on, verdict_table
 
 import curlflow as cf
 from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.plot import style
+from shared.nonlinear_networks import EPOCH, Network, draw_network
+from shared.parts import Part, panel
+from shared.verdicts import Claims, verdict_on, verdict_table
 
 N, M = 10, 100
 HORIZON = 1e5 * EPOCH

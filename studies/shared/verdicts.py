@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from linear_networks import fraction_of, linear_margin
 from scipy import stats
+
+from shared.linear_networks import fraction_of, linear_margin
 
 Claims = Sequence[tuple[str, str, str]]
 
