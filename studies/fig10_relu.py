@@ -12,21 +12,19 @@ resumed by the same command:
 
 The velocity of a ReLU flow jumps where a unit falls silent on a sample. With a tolerance of 10⁻² the solver takes most of
 these corners in its stride; the check says how well.
+
+Cost on one core: errors and samples 9 minutes, student 75, check 18. With `--quick`: 3.
 """
 
-import jax
+from collections.abc import Sequence
 
-jax.config.update("jax_enable_x64", True)
+import numpy as np
+from scipy import stats
 
-from collections.abc import Sequence  # noqa: E402
-
-import numpy as np  # noqa: E402
-from scipy import stats  # noqa: E402
-
-import curlflow as cf  # noqa: E402
-from shared.parts import run_parts  # noqa: E402
-from shared.races import HORIZON, Comparisons, Races, claim_faster, is_faster  # noqa: E402
-from shared.verdicts import Claims  # noqa: E402
+import curlflow as cf
+from shared.parts import run_parts
+from shared.races import HORIZON, Comparisons, Races, claim_faster, is_faster
+from shared.verdicts import Claims
 
 LEVEL = 0.05  # of the tests, as in the paper, which found a smaller effect here
 SCALES_OF_THE_PAPER = (3.0, 4.0, 6.0, 7.0, 8.0)

@@ -1,35 +1,34 @@
 """Figure 2 of the paper, the stability of the solution manifold of wide networks, and what its closed form adds.
 
-    python studies/fig2_phase_diagrams.py [--quick] [--out FOLDER]
+    python studies/fig2_phase_diagrams.py [--quick] [--workers N] [--parts boundaries …] [--out FOLDER]
 
-Writes five figures and `fig2_phase_diagrams.nc`, and prints every measured number beside its exact value:
+Each part writes figures and its numbers (.nc), and prints every measured number beside its exact value:
 
-- fig2_boundaries.pdf   the paper's Fig. 2: stability over (c, αh) and over (c, αr), with the ratios at which half of the
-                        networks of a finite size are unstable;
-- fig2_mixed.pdf        beyond it: the boundary with flips in both layers, and for other variance ratios κ;
-- fig2_densities.pdf    eigenvalues of sampled networks under the limiting law, for six (c, αh, αr);
-- fig2_finite_size.pdf  probability of instability against c for growing M, and its collapse on one curve;
-- fig2_covariance.pdf   input covariance changes the rates but not the stability.
+- boundaries   fig2_boundaries.pdf   the paper's Fig. 2: stability over (c, αh) and over (c, αr), with the ratios at which
+                                     half of the networks of a finite size are unstable;
+               fig2_mixed.pdf        beyond it: the boundary with flips in both layers, and for other variance ratios κ;
+- densities    fig2_densities.pdf    eigenvalues of sampled networks under the limiting law, for six (c, αh, αr);
+- finite_size  fig2_finite_size.pdf  probability of instability against c for growing M, and its collapse on one curve;
+- covariance   fig2_covariance.pdf   input covariance changes the rates but not the stability.
+
+Cost on two cores: 6 minutes; with `--quick`: 50 seconds.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.stats
+import xarray as xr
+from matplotlib.axes import Axes
 
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import matplotlib as mpl  # noqa: E402
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.stats  # noqa: E402
-import xarray as xr  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-import curlflow as cf  # noqa: E402
-from curlflow.plot import style  # noqa: E402
+import curlflow as cf
+from curlflow.plot import style
+from shared.figures import letter_panels, panel
+from shared.parts import Part, run_parts
 
 # (c, αh, αr): hidden flips, stable; readout flips, just stable; a gap with an atom in it; readout flips, unstable; flips in
 # both layers; four bands and two atoms.
@@ -46,36 +45,12 @@ ALPHA_H = 0.5
 DASHED = (0, (4, 1.5))
 
 
-def main() -> None:
-    """Compute, draw and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer networks; the same figures")
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/fig2_phase_diagrams"), help="folder for figures and data"
-    )
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    mpl.use("Agg")
-    quick = options.quick
-    halves = measure_halves(60 if quick else 200, samples=40 if quick else 200)
-    draw_boundaries(halves, options.out)
-    draw_mixed(options.out)
-    spectra = measure_spectra(600 if quick else 2000)
-    draw_densities(spectra, options.out)
-    sizes = (30, 60, 120) if quick else (50, 100, 200, 400)
-    probabilities = measure_probabilities(sizes, ratios=7 if quick else 13, samples=100 if quick else 400)
-    draw_probabilities(probabilities, options.out)
-    covariance = measure_covariance(40 if quick else 400)
-    draw_covariance(covariance, options.out)
-    results = xr.merge([halves, spectra, probabilities, covariance], compat="no_conflicts", join="outer")
-    results.to_netcdf(options.out / "fig2_phase_diagrams.nc", engine="h5netcdf")
-    report(results)
-    print(f"Wrote {', '.join(sorted(path.name for path in options.out.iterdir()))} to {options.out}/.")
-
-
 # ------------------------------------------------------------------------------------------------ both panels
+
+
+def compute_boundaries(quick: bool, *_: Any) -> xr.Dataset:
+    """Where half of the networks of one size are unstable."""
+    return measure_halves(60 if quick else 200, samples=40 if quick else 200)
 
 
 def measure_halves(M: int, samples: int) -> xr.Dataset:
@@ -115,6 +90,12 @@ def predicted_half(alpha_h: float, alpha_r: float, M: int) -> float:
 
 
 def draw_boundaries(halves: xr.Dataset, out: Path) -> None:
+    """Fig. 2, and what lies beyond it."""
+    draw_single(halves, out)
+    draw_mixed(out)
+
+
+def draw_single(halves: xr.Dataset, out: Path) -> None:
     """Fig. 2: stability over c and the flipped fraction of either layer."""
     alpha = np.linspace(0.002, 1.0, 500)
     with cf.plot.paper_style(columns=2, aspect=0.4):
@@ -128,9 +109,9 @@ def draw_boundaries(halves: xr.Dataset, out: Path) -> None:
         margin = cf.random_matrix.stability_margin(c, 0.0, alpha[:, None])
         cf.plot.stability_diagram(c, alpha, margin, layer="readout", ax=right)
         right.set(xscale="log")
-        for ax, layer, letter in ((left, "hidden", "a"), (right, "readout", "b")):
+        for ax, layer in ((left, "hidden"), (right, "readout")):
             mark_halves(ax, halves, layer)
-            ax.set_title(letter, loc="left", fontweight="bold")
+        letter_panels([left, right])
         for ax, x, y, word in (
             (left, 0.17, 0.45, "stable"),
             (left, 0.7, 0.3, "unstable"),
@@ -161,6 +142,19 @@ def mark_halves(ax: Axes, halves: xr.Dataset, layer: str) -> None:
     ax.plot(halves[f"{layer}_half"], alpha, "D", **look, label=f"{half}, sampled")
 
 
+def report_boundaries(halves: xr.Dataset) -> str:
+    """Boundaries, and where half of the networks are unstable: predicted and sampled."""
+    size, lines = halves.attrs["inputs_of_sampled_networks"], []
+    for layer in FRACTIONS:
+        boundary, predicted, sampled = (
+            halves[f"{layer}_{name}"].values.round(4) for name in ("boundary", "half_predicted", "half")
+        )
+        lines.append(
+            f"{layer} boundary {boundary}; half unstable at M = {size}: predicted {predicted}, sampled {sampled}"
+        )
+    return "\n".join(lines)
+
+
 # ------------------------------------------------------------------------------------------ both layers, any κ
 
 
@@ -170,6 +164,7 @@ def draw_mixed(out: Path) -> None:
         figure, (left, right) = plt.subplots(1, 2)
         draw_surface(left)
         draw_variance_ratios(right)
+        letter_panels([left, right])
         cf.plot.save_figure(figure, out / "fig2_mixed.pdf")
 
 
@@ -190,7 +185,6 @@ def draw_surface(ax: Axes) -> None:
         xlabel=r"fraction $\alpha_h$ of inputs flipped",
         ylabel=r"fraction $\alpha_r$ of hidden units flipped",
     )
-    ax.set_title("a", loc="left", fontweight="bold")
 
 
 def draw_variance_ratios(ax: Axes) -> None:
@@ -219,14 +213,14 @@ def draw_variance_ratios(ax: Axes) -> None:
         ylabel="flipped fraction of one layer",
     )
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    ax.set_title("b", loc="left", fontweight="bold")
 
 
 # -------------------------------------------------------------------------------------------------- densities
 
 
-def measure_spectra(M: int) -> xr.Dataset:
+def compute_densities(quick: bool, *_: Any) -> xr.Dataset:
     """Eigenvalues of one sampled X for each law, and how far they and their extremes are from the law."""
+    M = 600 if quick else 2000
     eigenvalues = [sampled_eigenvalues(*law, M) for law in LAWS]
     pairs = list(zip(eigenvalues, LAWS, strict=True))
     return xr.Dataset(
@@ -278,8 +272,8 @@ def draw_densities(spectra: xr.Dataset, out: Path) -> None:
             draw_density(ax, law, values)
             for ax, law, values in zip(axes.flat, LAWS, spectra["eigenvalues"].values, strict=True)
         ]
+        letter_panels(axes.flat)
         for ax, letter in zip(axes.flat, "abcdef", strict=True):
-            ax.set_title(letter, loc="left", fontweight="bold")
             ax.set_ylabel("density" if letter in "ad" else "")
             ax.set_xlabel("eigenvalue of $X$" if letter in "def" else "")
         figure.legend(
@@ -311,7 +305,22 @@ def draw_density(ax: Axes, law: tuple[float, float, float], eigenvalues: np.ndar
     return drawn
 
 
+def report_densities(spectra: xr.Dataset) -> str:
+    """How far the samples are from their laws."""
+    return (
+        f"Kolmogorov–Smirnov distances: {spectra.kolmogorov_smirnov.values.round(4)}\n"
+        f"edge errors in units of M^(−2/3) times the width: {spectra.edge_error.values.round(2)}"
+    )
+
+
 # ------------------------------------------------------------------------------------------------ finite size
+
+
+def compute_finite_size(quick: bool, *_: Any) -> xr.Dataset:
+    """Sampled and predicted probabilities of instability."""
+    if quick:
+        return measure_probabilities((30, 60, 120), ratios=7, samples=100)
+    return measure_probabilities((50, 100, 200, 400), ratios=13, samples=400)
 
 
 def measure_probabilities(sizes: tuple[int, ...], ratios: int, samples: int) -> xr.Dataset:
@@ -342,7 +351,7 @@ def measure_probabilities(sizes: tuple[int, ...], ratios: int, samples: int) -> 
     )
 
 
-def draw_probabilities(probabilities: xr.Dataset, out: Path) -> None:
+def draw_finite_size(probabilities: xr.Dataset, out: Path) -> None:
     """Against c the transition sharpens at the boundary; against the standardised margin all sizes agree."""
     looks = zip((style.ORANGE, style.VERMILION, style.GREEN, style.BLUE), "osD^", strict=True)
     with cf.plot.paper_style(columns=2, aspect=0.4):
@@ -363,17 +372,23 @@ def draw_probabilities(probabilities: xr.Dataset, out: Path) -> None:
         z = np.linspace(-5, 5, 201)
         right.plot(z, scipy.stats.norm.cdf(-z), color=style.BLACK, linewidth=0.9)
         right.set(xlim=(-5, 5), xlabel="mean margin / its standard deviation")
-        for ax, letter in ((left, "a"), (right, "b")):
-            ax.set_title(letter, loc="left", fontweight="bold")
+        letter_panels([left, right])
         cf.plot.save_figure(figure, out / "fig2_finite_size.pdf")
+
+
+def report_finite_size(probabilities: xr.Dataset) -> str:
+    """How far sampled probabilities are from predicted ones."""
+    error = probabilities.probability - probabilities.predicted_probability
+    spread = float(np.sqrt(((error / probabilities.probability_error) ** 2).mean()))
+    return f"probabilities of instability: root mean square deviation {spread:.2f} standard errors"
 
 
 # ------------------------------------------------------------------------------------------------- covariance
 
 
-def measure_covariance(count: int) -> xr.Dataset:
+def compute_covariance(quick: bool, *_: Any) -> xr.Dataset:
     """Leading transverse eigenvalues of networks beside the boundary, for white inputs and for two other covariances."""
-    M = 24
+    M, count = 24, 40 if quick else 400
     names = ["identity", "power law", "finite sample"]
     leading = np.empty((len(names), count))
     d1 = cf.ensembles.sign_pattern(M, fraction=0.5)
@@ -395,8 +410,7 @@ def measure_covariance(count: int) -> xr.Dataset:
 def draw_covariance(covariance: xr.Dataset, out: Path) -> None:
     """The leading eigenvalue against its value for white inputs: their signs agree, in every network."""
     white = covariance.leading_eigenvalue.sel(covariance="identity")
-    with cf.plot.paper_style(columns=1, aspect=0.9):
-        figure, ax = plt.subplots()
+    with panel(out / "fig2_covariance.pdf", aspect=0.9) as ax:
         ax.axhline(0.0, color=style.GREY, linewidth=0.6)
         ax.axvline(0.0, color=style.GREY, linewidth=0.6)
         for name, colour, marker in (("power law", style.BLUE, "o"), ("finite sample", style.ORANGE, "^")):
@@ -405,32 +419,24 @@ def draw_covariance(covariance: xr.Dataset, out: Path) -> None:
         ax.set_yscale("symlog", linthresh=1e-3)
         ax.set(xlabel="leading eigenvalue, white inputs", ylabel="leading eigenvalue, other covariance")
         ax.legend(loc="upper left")
-        cf.plot.save_figure(figure, out / "fig2_covariance.pdf")
 
 
-def report(results: xr.Dataset) -> None:
-    """Print what was found."""
-    size = results.attrs.get("inputs_of_sampled_networks")
-    for layer in FRACTIONS:
-        columns = [
-            results[f"{layer}_{name}"].values.round(4) for name in ("boundary", "half_predicted", "half")
-        ]
-        print(
-            f"{layer} boundary {columns[0]}; half unstable at M = {size}: predicted {columns[1]}, sampled {columns[2]}"
-        )
-    print(f"Kolmogorov–Smirnov distances: {results.kolmogorov_smirnov.values.round(4)}")
-    print(f"edge errors in units of M^(−2/3) times the width: {results.edge_error.values.round(2)}")
-    error = (results.probability - results.predicted_probability) / results.probability_error
-    spread = float(np.sqrt((error**2).mean()))
-    print(f"probabilities of instability: root mean square deviation {spread:.2f} standard errors")
-    leading = results.leading_eigenvalue
-    unstable = leading > 0
-    changed = int((unstable != unstable.sel(covariance="identity")).sum())
-    count = int(unstable.sel(covariance="identity").sum())
-    print(
-        f"{leading.sizes['network']} networks, {count} unstable; verdicts changed by a covariance: {changed}"
+def report_covariance(covariance: xr.Dataset) -> str:
+    """How many networks are unstable, and whether that depends on the covariance."""
+    unstable = covariance.leading_eigenvalue > 0
+    white = unstable.sel(covariance="identity")
+    return (
+        f"{unstable.sizes['network']} networks, {int(white.sum())} unstable; "
+        f"verdicts changed by a covariance: {int((unstable != white).sum())}"
     )
 
 
+PARTS = {
+    "boundaries": Part(compute_boundaries, draw_boundaries, report_boundaries),
+    "densities": Part(compute_densities, draw_densities, report_densities),
+    "finite_size": Part(compute_finite_size, draw_finite_size, report_finite_size),
+    "covariance": Part(compute_covariance, draw_covariance, report_covariance),
+}
+
 if __name__ == "__main__":
-    main()
+    run_parts("fig2_phase_diagrams", __doc__, PARTS)

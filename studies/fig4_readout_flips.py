@@ -9,32 +9,25 @@ Each part writes a figure and its numbers (.nc); the sweep may be killed and is 
 
 All runs are full-batch descent from 1e-15 beside the teacher, as in the paper. Those that come to rest at a stable solution
 end there.
+
+Cost on two cores: 80 minutes; with `--quick`: 1.
 """
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
 
-jax.config.update("jax_enable_x64", True)
-
-import equinox as eqx  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import xarray as xr  # noqa: E402
-
-import curlflow as cf  # noqa: E402
-from shared.linear_networks import (  # noqa: E402
-    EPOCH,
-    Network,
-    draw_network,
-    linear_margin,
-    measure_orbit,
-    orbit_figure,
-    peak_figure,
-)
-from shared.parts import Part, run_parts  # noqa: E402
+import curlflow as cf
+from shared.diagrams import linear_margin, peak_figure
+from shared.linear_networks import EPOCH, Network, draw_network
+from shared.orbits import orbit_part, report_rise
+from shared.parts import Part, run_parts
 
 PERTURBATION = 1e-15
 # A run is over when its loss is below this at weights which descent does not leave: further epochs would change nothing. We
@@ -117,20 +110,6 @@ def draw_diagram(results: xr.Dataset, out: Path) -> None:
     cf.plot.save_figure(peak_figure(results), out / "fig4_diagram.pdf")
 
 
-def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
-    """Fig. 4c, d: c = 1, αr = 0.6; the first tenth of the run, in which the error rises and falls."""
-    del store, client  # one run
-    network, start = beside_teacher(1.0, 0.6, 0, 60 if quick else 220)
-    descent = cf.DescentMap(network.flow.flow, EPOCH, renormalise=True)
-    epochs = 10_000 if quick else 100_000
-    return measure_orbit(descent, start, epochs, window=(0, epochs // 10))
-
-
-def draw_orbit(results: xr.Dataset, out: Path) -> None:
-    """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.plot.save_figure(orbit_figure(results), out / "fig4_orbit.pdf")
-
-
 def report_diagram(results: xr.Dataset) -> str:
     """How many errors passed 1e-3 on the way, and fell again."""
     margin = linear_margin(results)
@@ -144,15 +123,22 @@ def report_diagram(results: xr.Dataset) -> str:
     )
 
 
-def report_orbit(results: xr.Dataset) -> str:
-    """How far the loss rose, and where it ended."""
-    final = results["loss"].values
-    return f"the loss rose to {final.max():.3g} and ended at {final[-1]:.3g}."
+def descent_beside_teacher(total: int) -> tuple[cf.DescentMap, cf.Weights]:
+    """The network of Fig. 4c, d: c = 1, αr = 0.6. In the first tenth of its run the error rises and falls."""
+    network, start = beside_teacher(1.0, 0.6, 0, total)
+    return cf.DescentMap(network.flow.flow, EPOCH, renormalise=True), start
 
 
 PARTS = {
     "diagram": Part(compute_diagram, draw_diagram, report_diagram),
-    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "orbit": orbit_part(
+        "fig4",
+        descent_beside_teacher,
+        total=220,
+        quick_epochs=10_000,
+        window="first tenth",
+        report=report_rise,
+    ),
 }
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ Each part writes a figure and its numbers (.nc); the sweeps may be killed and ar
 - inset    fig6_inset.pdf     Fig. 6b in full: ratios from 0.1 to 0.7.
 
 Errors of the diagrams are those of the norm-constrained flow; the orbit is that of full-batch descent, as in the paper.
+
+Cost on one core: stability 2 minutes, orbit ½, check 16, motion 18, coarse 75; on two, from the coarse grid: diagram 4 hours,
+inset 7. With `--quick`: 3 minutes.
 """
 
 from functools import partial
@@ -20,23 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from scipy import stats
 
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import xarray as xr  # noqa: E402
-from scipy import stats  # noqa: E402
-
-import curlflow as cf  # noqa: E402
-from curlflow.orbits.solvers import RungeKuttaChebyshev  # noqa: E402
-from curlflow.plot import style  # noqa: E402
-from shared.linear_networks import is_steep, measure_orbit, orbit_figure, save_error_figure, sizes  # noqa: E402
-from shared.motions import motion_part, settled_motion  # noqa: E402
-from shared.nonlinear_networks import EPOCH, LOW_ERROR, Network, draw_network  # noqa: E402
-from shared.parts import Part, panel, run_parts  # noqa: E402
-from shared.solutions import stability, stability_part  # noqa: E402
-from shared.verdicts import boundary_claims, verdict_table  # noqa: E402
+import curlflow as cf
+from curlflow.plot import style
+from shared.diagrams import save_error_figure
+from shared.figures import panel
+from shared.linear_networks import EPOCH, is_steep, sizes
+from shared.motions import motion_part, settled_motion
+from shared.nonlinear_networks import LOW_ERROR, Network, draw_network, minibatch_descent, move
+from shared.orbits import orbit_part, report_end
+from shared.parts import Part, run_parts
+from shared.solutions import stability, stability_part
+from shared.verdicts import boundary_claims, verdict_table
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH
@@ -51,14 +53,6 @@ def draw_hidden(c: float, alpha_h: float, seed: int, total: int, **options: Any)
     N, M = sizes(c, total)
     d1 = cf.ensembles.sign_pattern(M, fraction=alpha_h)
     return draw_network(seed, N=N, M=M, samples=SAMPLES, d1=d1, **options)
-
-
-# A function of the module with the flow among its arguments, so that networks of one size share one compilation.
-
-
-def move(t: Any, W: Any, args: Any) -> Any:
-    """The flow's velocity."""
-    return args["flow"](t, W)
 
 
 def has_learned(t: Any, W: Any, args: Any) -> Any:
@@ -77,7 +71,7 @@ def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str
         ts=[T],
         args={"flow": cf.NormConstrained(network.flow), "test_error": network.test_error},
         stop=has_learned,
-        solver=RungeKuttaChebyshev(stages=10) if steep else "tsit5",
+        solver=cf.orbits.RungeKuttaChebyshev(stages=10) if steep else "tsit5",
         rtol=1e-3 if steep else 1e-4,
         atol=1e-6,
     )
@@ -89,7 +83,7 @@ def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str
     }
 
 
-def error_diagram(name: str, c: np.ndarray, fractions: int, scale: str) -> Part:
+def error_diagram(name: str, c: np.ndarray, fractions: int, scale: str) -> Part[xr.Dataset]:
     """The test error over a grid of ratios and fractions."""
 
     def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -111,11 +105,9 @@ def report_errors(results: xr.Dataset) -> str:
 
 
 def learn_twice(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
-    """The test errors of one student after so many epochs, along the flow and by minibatches of ten samples."""
+    """The test errors of one student after so many epochs, along the flow and by minibatches as in the paper."""
     network = draw_hidden(c, alpha_h, seed, total, precision="float32")
-    descent = cf.models.MinibatchDescent(
-        network.flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed)
-    )
+    descent = minibatch_descent(network.flow, seed)
     final = cf.iterate(descent, network.student, epochs, every=epochs).final
     flow = learn(c, alpha_h, seed, total, epochs * EPOCH)
     return {
@@ -172,25 +164,6 @@ def descent_from_teacher(c: float, alpha_h: float, seed: int, total: int) -> tup
     return cf.DescentMap(network.flow, EPOCH, renormalise=True), start
 
 
-def compute_orbit(quick: bool, store: Path, client: Any) -> xr.Dataset:
-    """Fig. 7: c = 0.8, αh = 0.6, from beside the teacher."""
-    del store, client  # one run
-    total, epochs = (60, 5_000) if quick else (110, 100_000)
-    descent, start = descent_from_teacher(0.8, 0.6, 0, total)
-    return measure_orbit(descent, start, epochs, window=(epochs - epochs // 10, epochs))
-
-
-def draw_orbit(results: xr.Dataset, out: Path) -> None:
-    """Loss, some weights, their autocorrelation, and the first two principal components."""
-    cf.plot.save_figure(orbit_figure(results), out / "fig6_orbit.pdf")
-
-
-def report_orbit(results: xr.Dataset) -> str:
-    """Where the loss ended."""
-    final = results["loss"].values[-100:]
-    return f"loss at the end between {final.min():.3g} and {final.max():.3g}."
-
-
 def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
     """The motion of one network."""
     return settled_motion(*descent_from_teacher(c, alpha_h, seed, total), epochs)
@@ -205,7 +178,14 @@ RATIOS = np.logspace(-1, 2, 20)
 PARTS = {
     "coarse": error_diagram("coarse", COARSE_RATIOS, 9, "log"),
     "check": Part(compute_check, draw_check, report_check),
-    "orbit": Part(compute_orbit, draw_orbit, report_orbit),
+    "orbit": orbit_part(
+        "fig6",
+        partial(descent_from_teacher, 0.8, 0.6, 0),
+        total=110,
+        quick_epochs=5_000,
+        window="last tenth",
+        report=report_end,
+    ),
     "motion": motion_part("fig6", motion_cell, 110),
     "stability": stability_part("fig6", stability_cell, "alpha_h", RATIOS),
     "diagram": error_diagram("diagram", RATIOS, 21, "log"),

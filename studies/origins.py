@@ -1,63 +1,40 @@
 """Where curl terms come from: Section 2 and Appendix A of the paper, every proposition computed.
 
-    python studies/origins.py [--quick] [--out FOLDER]
+    python studies/origins.py [--quick] [--workers N] [--parts metrics …] [--out FOLDER]
 
-Writes three figures and `origins.nc`, and prints what the paper states of every rule beside what its Jacobians say:
+Each part writes a figure and its numbers (.nc), and prints what the paper states of every rule beside what its Jacobians say:
 
-- origins_metrics.pdf    how far every rule is from a gradient: in the Euclidean metric, a diagonal one, any constant one;
-- origins_dynamics.pdf   the limit of fast neurons, and how learning with decay ends as the input grows;
-- origins_helmholtz.pdf  an excitatory and an inhibitory neuron: the velocity of the two synapses between them, split.
+- metrics    origins_metrics.pdf    how far every rule is from a gradient: in the Euclidean metric, a diagonal one, any
+                                    constant one;
+- dynamics   origins_dynamics.pdf   the limit of fast neurons, and how learning with decay ends as the input grows;
+- helmholtz  origins_helmholtz.pdf  an excitatory and an inhibitory neuron: the velocity of the two synapses between them,
+                                    split.
+
+Cost on two cores: 2 minutes; with `--quick`: 1.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.flatten_util
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PyTree
+from matplotlib.axes import Axes
 
-jax.config.update("jax_enable_x64", True)
-
-import equinox as eqx  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import jax.tree_util as jtu  # noqa: E402
-import matplotlib as mpl  # noqa: E402
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import xarray as xr  # noqa: E402
-from jaxtyping import Array, PyTree  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-import curlflow as cf  # noqa: E402
-from curlflow.plot import style  # noqa: E402
+import curlflow as cf
+from curlflow.plot import style
+from shared.figures import letter_panels
+from shared.parts import Part, run_parts
 
 FLOOR = 1e-17  # where a residual of 0 is drawn
 ENDS = ("fixed point", "neurons run away", "undecided")
-
-
-def main() -> None:
-    """Compute, draw and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer draws; the same figures")
-    parser.add_argument("--out", type=Path, default=Path("out/origins"), help="folder for figures and data")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    mpl.use("Agg")
-    propositions = test_propositions(8 if options.quick else 60)
-    draw_metrics(propositions, options.out)
-    terms = compare_eq_45()
-    neurons = measure_fast_neurons((0.04, 0.02, 0.01) if options.quick else (0.08, 0.04, 0.02, 0.01, 0.005))
-    endings = follow_learning(3 if options.quick else 25, np.array([0.2, 0.4, 0.6, 0.8]))
-    draw_dynamics(neurons, endings, options.out)
-    split = split_pair()
-    cf.plot.save_figure(cf.plot.helmholtz(split).axes[0].figure, options.out / "origins_helmholtz.pdf")
-    results = xr.merge([propositions, terms, neurons, endings, split.to_xarray()], combine_attrs="drop")
-    results.to_netcdf(options.out / "origins.nc", engine="h5netcdf")
-    report(results, split)
-    print(f"Wrote {', '.join(sorted(path.name for path in options.out.iterdir()))} to {options.out}/.")
 
 
 def normal(seed: int, *shape: int) -> Array:
@@ -158,6 +135,11 @@ def rules(count: int) -> list[Rule]:
     ]
 
 
+def compute_metrics(quick: bool, *_: Any) -> xr.Dataset:
+    """What the Jacobians of every rule say, and the circuit's printed objective, term by term."""
+    return xr.merge([test_propositions(8 if quick else 60), compare_eq_45()])
+
+
 def test_propositions(count: int) -> xr.Dataset:
     """For every rule: asymmetry, the best diagonal and the best constant metric."""
     listed = rules(count)
@@ -235,7 +217,35 @@ def compare_eq_45() -> xr.Dataset:
     )
 
 
+def report_metrics(results: xr.Dataset) -> str:
+    """The table of rules, and Eq. 45."""
+    columns = "{:43s}{:9s}{:9s}{:>9s}  {:11s}{:11s}{:>3s}{:>5s}{:>9s} {}"
+    heads = ("rule", "paper", "found", "asymmetry", "diagonal", "constant", "dim", "rank", "residual", "")
+    lines = [columns.format(*heads)]
+    for name in results.rule.values:
+        row = {
+            key: value.item() for key, value in results.sel(rule=name).data_vars.items() if value.size == 1
+        }
+        found = "gradient" if row["is_gradient"] else "not"
+        flag = "<" if row["paper"] not in (found, "–") else ""
+        kinds = (row["diagonal_metric"], row["constant_metric"], str(row["dimension"]), str(row["rank"]))
+        numbers = f"{row['asymmetry']:.1e}", f"{row['constant_residual']:.1e}"
+        lines.append(columns.format(str(name), row["paper"], found, numbers[0], *kinds, numbers[1], flag))
+    lines.append("(<: against the paper's text)")
+    for layer in results.layer.values:
+        row = results.sel(layer=layer)
+        ratio, rest = float(row.eq45_ratio), float(row.eq45_rest)
+        lines.append(f"Eq. 45, {layer}: velocity = {ratio:+.6f} × (−∇), rest {rest:.0e}")
+    return "\n".join(lines)
+
+
 # ----------------------------------------------------------------------------------------------- dynamics
+
+
+def compute_dynamics(quick: bool, *_: Any) -> xr.Dataset:
+    """The limit of fast neurons, and how learning ends."""
+    neurons = measure_fast_neurons((0.04, 0.02, 0.01) if quick else (0.08, 0.04, 0.02, 0.01, 0.005))
+    return xr.merge([neurons, follow_learning(3 if quick else 25, np.array([0.2, 0.4, 0.6, 0.8]))])
 
 
 def learning_flows(seed: int, strength: float) -> dict[str, tuple[Any, PyTree]]:
@@ -315,11 +325,11 @@ def measure_fast_neurons(epsilons: tuple[float, ...]) -> xr.Dataset:
     )
 
 
-def draw_dynamics(neurons: xr.Dataset, endings: xr.Dataset, out: Path) -> None:
+def draw_dynamics(results: xr.Dataset, out: Path) -> None:
     """The limit of fast neurons, the share of networks that come to rest, and their largest exponents."""
     looks = dict(
         zip(
-            neurons.network.values,
+            results.network.values,
             [(style.BLACK, "o"), (style.BLUE, "s"), (style.VERMILION, "^"), (style.GREEN, "D")],
             strict=True,
         )
@@ -328,11 +338,11 @@ def draw_dynamics(neurons: xr.Dataset, endings: xr.Dataset, out: Path) -> None:
         figure, axes = plt.subplots(1, 3)
         for kind, (colour, marker) in looks.items():
             look = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
-            axes[0].plot(neurons.epsilon, neurons.fast_neurons_error.sel(network=kind), label=kind, **look)
-            at_rest = (endings.learning_end.sel(network=kind) == 0).mean("draw")
-            axes[1].plot(endings.strength, 100 * at_rest, **look)
-            largest = endings.lyapunov_exponents.sel(network=kind).isel(exponent=0)
-            _spread(axes[2], endings.strength.values, largest.values, look)
+            axes[0].plot(results.epsilon, results.fast_neurons_error.sel(network=kind), label=kind, **look)
+            at_rest = (results.learning_end.sel(network=kind) == 0).mean("draw")
+            axes[1].plot(results.strength, 100 * at_rest, **look)
+            largest = results.lyapunov_exponents.sel(network=kind).isel(exponent=0)
+            _spread(axes[2], results.strength.values, largest.values, look)
         axes[0].set(
             xscale="log",
             yscale="log",
@@ -342,15 +352,14 @@ def draw_dynamics(neurons: xr.Dataset, endings: xr.Dataset, out: Path) -> None:
             ylabel="distance of the weights",
         )
         axes[0].minorticks_off()
-        guide = neurons.epsilon.values
+        guide = results.epsilon.values
         axes[0].plot(
             guide, guide * 0.3, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), label="slope 1"
         )
         axes[1].set(xlabel="strength of the input", ylabel="draws that come to rest (%)", ylim=(-4, 104))
         axes[2].axhline(0.0, color=style.GREY, linewidth=0.6)
         axes[2].set(xlabel="strength of the input", ylabel="largest exponent")
-        for ax, letter in zip(axes, "abc", strict=True):
-            ax.set_title(letter, loc="left", fontweight="bold")
+        letter_panels(axes)
         figure.legend(loc="outside lower center", ncols=5)
         cf.plot.save_figure(figure, out / "origins_dynamics.pdf")
 
@@ -366,7 +375,25 @@ def _spread(ax: Axes, x: np.ndarray, values: np.ndarray, look: dict[str, Any]) -
     )
 
 
-def split_pair() -> cf.gradient.HelmholtzSplit:
+def report_dynamics(results: xr.Dataset) -> str:
+    """How learning ended in every kind of network."""
+    lines = []
+    for kind in results.network.values:
+        row = results.sel(network=kind)
+        counts = ", ".join(f"{int((row.learning_end == i).sum())} {end}" for i, end in enumerate(ENDS))
+        largest = float(row.lyapunov_exponents.isel(exponent=0).max())
+        lines.append(
+            f"{kind}: {counts}; {int(row.spirals.sum())} rests approached in spirals; "
+            f"largest exponent {largest:+.4f}; "
+            f"order of the quasi-static limit {float(row.fast_neurons_order):.2f}"
+        )
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------ a pair of neurons
+
+
+def split_pair(*_: Any) -> cf.gradient.HelmholtzSplit:
     """An excitatory and an inhibitory neuron, both with input: the velocity in the plane of the synapses between them."""
     flow = cf.models.HebbianFlow([1.0, 0.6], [1, -1], decay=0.5)
     plane = cf.plane.coordinate_plane(jnp.zeros((2, 2)), 1, 2)
@@ -376,43 +403,21 @@ def split_pair() -> cf.gradient.HelmholtzSplit:
     )
 
 
-# ------------------------------------------------------------------------------------------------- report
+def draw_pair(split: cf.gradient.HelmholtzSplit, out: Path) -> None:
+    """The velocity and its parts."""
+    cf.plot.save_figure(cf.plot.helmholtz(split).axes[0].figure, out / "origins_helmholtz.pdf")
 
 
-def report(results: xr.Dataset, split: cf.gradient.HelmholtzSplit) -> None:
-    """Print what was found."""
-    columns = "{:43s}{:9s}{:9s}{:>9s}  {:11s}{:11s}{:>3s}{:>5s}{:>9s} {}"
-    print(
-        columns.format(
-            "rule", "paper", "found", "asymmetry", "diagonal", "constant", "dim", "rank", "residual", ""
-        )
-    )
-    for name in results.rule.values:
-        row = {
-            key: value.item() for key, value in results.sel(rule=name).data_vars.items() if value.size == 1
-        }
-        found = "gradient" if row["is_gradient"] else "not"
-        flag = "<" if row["paper"] not in (found, "–") else ""
-        kinds = (row["diagonal_metric"], row["constant_metric"], str(row["dimension"]), str(row["rank"]))
-        numbers = f"{row['asymmetry']:.1e}", f"{row['constant_residual']:.1e}"
-        print(columns.format(str(name), row["paper"], found, numbers[0], *kinds, numbers[1], flag))
-    print("(<: against the paper's text)")
-    for layer in results.layer.values:
-        row = results.sel(layer=layer)
-        print(
-            f"Eq. 45, {layer}: velocity = {float(row.eq45_ratio):+.6f} × (−∇), rest {float(row.eq45_rest):.0e}"
-        )
-    for kind in results.network.values:
-        row = results.sel(network=kind)
-        ends = [int((row.learning_end == value).sum()) for value in range(3)]
-        largest = float(row.lyapunov_exponents.isel(exponent=0).max())
-        print(
-            f"{kind}: {', '.join(f'{n} {end}' for n, end in zip(ends, ENDS, strict=True))}; {int(row.spirals.sum())} rests "
-            f"approached in spirals; largest exponent {largest:+.4f}; "
-            f"order of the quasi-static limit {float(row.fast_neurons_order):.2f}"
-        )
-    print(f"pair of neurons: {split}")
+def report_pair(split: cf.gradient.HelmholtzSplit) -> str:
+    """The shares of its parts."""
+    return f"pair of neurons: {split}"
 
+
+PARTS = {
+    "metrics": Part(compute_metrics, draw_metrics, report_metrics),
+    "dynamics": Part(compute_dynamics, draw_dynamics, report_dynamics),
+    "helmholtz": Part(split_pair, draw_pair, report_pair),
+}
 
 if __name__ == "__main__":
-    main()
+    run_parts("origins", __doc__, PARTS)

@@ -1,26 +1,16 @@
-"""What the paper's simulations of linear networks share: their sizes, draws and rules, and the diagram of errors.
+"""What the paper's simulations of linear networks share: their sizes, draws and rules.
 
 Students and teachers are uniform on ±1/√fan-in; inputs are N(0, I/2), 250 to learn from and 100 to test on; the first ⌊α n⌋
 units are flipped; both layers keep their norms; an epoch takes 0.1 units of time.
 """
 
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
-import xarray as xr
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
 
 import curlflow as cf
-from curlflow.orbits.solvers import RungeKuttaChebyshev
-from curlflow.plot import style
 
 EPOCH = 0.1
 INPUT_DEVIATION = 0.5**0.5
@@ -28,8 +18,6 @@ TRAINING_SAMPLES, TEST_SAMPLES = 250, 100
 # A run has learned when its loss is below this. Fixed points of a flow are fixed points of every Runge–Kutta method: only the
 # way to them is approximate.
 LEARNED = 1e-13
-# Between these errors diagrams of linear networks have colours.
-ERRORS_SHOWN = (1e-10, 1.0)
 
 
 class Network(NamedTuple):
@@ -98,7 +86,7 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
     """One cell: a random student follows the flow until it has learned, or for the time T."""
     network = draw_network(c, seed, total, alpha_h=alpha_h)
     steep = is_steep(c, alpha_h)
-    solver = RungeKuttaChebyshev(stages=10) if steep else "tsit5"
+    solver = cf.orbits.RungeKuttaChebyshev(stages=10) if steep else "tsit5"
     flow, y = network.flow, network.student
     # Below c = 1 Gram variables are fewer than weights, and of full rank. Beyond, a solver's errors can drive them out of the
     # positive matrices, and some runs blow up.
@@ -112,125 +100,3 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
         "steps": run.stats["steps"],
         "outcome": run.outcome,
     }
-
-
-def draw_diagram(
-    values: xr.DataArray, scale: str, ax: Axes, limits: tuple[float, float] = ERRORS_SHOWN
-) -> QuadMesh:
-    """Values over (c, fraction), their decadic logarithm as colour, with the boundary of stability of wide networks."""
-    fraction = fraction_of(values)
-    c_edges, fraction_edges = (
-        _cell_edges(values["c"].values, scale),
-        _cell_edges(values[fraction].values, "linear"),
-    )
-    shown = np.log10(np.maximum(values.transpose(fraction, "c").values, limits[0]))
-    low, high = np.log10(limits)
-    mesh = ax.pcolormesh(c_edges, fraction_edges, shown, cmap="viridis", vmin=low, vmax=high, rasterized=True)
-    alpha = np.linspace(1e-3, 1.0 if fraction == "alpha_h" else 0.499, 400)
-    boundary = cf.stability_boundary(**{fraction: alpha})
-    ax.plot(boundary, alpha, color="white", linewidth=2.4)
-    ax.plot(boundary, alpha, color=style.BLACK, linewidth=1.2)
-    symbol, name = (r"\alpha_h", "inputs") if fraction == "alpha_h" else (r"\alpha_r", "hidden units")
-    ax.set(
-        xscale=scale,
-        xlim=c_edges[[0, -1]],
-        ylim=(0, 1),
-        xlabel="compression ratio $c = M/N$",
-        ylabel=f"fraction ${symbol}$ of {name} flipped",
-    )
-    return mesh
-
-
-def save_error_figure(
-    error: xr.DataArray, scale: str, path: Path, limits: tuple[float, float] = ERRORS_SHOWN
-) -> None:
-    """The median of an error over seeds, as a figure of one column."""
-    with cf.plot.paper_style(aspect=0.8):
-        figure, ax = plt.subplots()
-        mesh = draw_diagram(error.median("seed"), scale, ax, limits)
-        figure.colorbar(mesh, ax=ax, label=r"median test error, $\log_{10}$", extend="both")
-        cf.plot.save_figure(figure, path)
-
-
-def peak_figure(results: xr.Dataset, limits: tuple[float, float] = ERRORS_SHOWN) -> Figure:
-    """The median error at the end beside the largest peak of all seeds, as a figure of two columns."""
-    with cf.plot.paper_style(columns=2, aspect=0.4):
-        figure, (left, right) = plt.subplots(1, 2, sharey=True)
-        for ax, error, title in (
-            (left, results["test_error"].median("seed"), "a  median test error at the end"),
-            (right, results["peak_error"].max("seed"), "b  largest train error on the way, all seeds"),
-        ):
-            mesh = draw_diagram(error, "log", ax, limits)
-            ax.set_title(title, loc="left")
-        right.set_ylabel("")
-        figure.colorbar(mesh, ax=[left, right], label=r"$\log_{10}$ of the error", extend="both")
-    return figure
-
-
-def fraction_of(results: xr.DataArray | xr.Dataset) -> str:
-    """The name of the fraction of flips that results are given for, "alpha_h" or "alpha_r"."""
-    return next(name for name in ("alpha_h", "alpha_r") if name in results.dims)
-
-
-def linear_margin(results: xr.DataArray | xr.Dataset) -> np.ndarray:
-    """The stability margin of wide linear networks at every ratio and fraction of the results, shape (c, fraction)."""
-    fraction = fraction_of(results)
-    flips = {"alpha_h": 0.0, "alpha_r": 0.0, fraction: results[fraction].values}
-    return np.asarray(cf.random_matrix.stability_margin(results["c"].values[:, None], **flips))
-
-
-def _cell_edges(centres: np.ndarray, scale: str) -> np.ndarray:
-    """The edges half-way between neighbouring values, on a linear or a logarithmic scale."""
-    x = np.log(centres) if scale == "log" else centres
-    middles = (x[1:] + x[:-1]) / 2
-    edges = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
-    return np.exp(edges) if scale == "log" else edges
-
-
-def measure_orbit(
-    descent: cf.DescentMap, start: cf.Weights, epochs: int, window: tuple[int, int]
-) -> xr.Dataset:
-    """One run: its loss, and some weights, their autocorrelation and the principal components within a window of epochs."""
-    stops, runs, y = [0, *window, epochs], [], start
-    for begin, end in pairwise(stops):
-        if begin < end:
-            runs.append(cf.iterate(descent, y, end - begin, n0=begin, every=max((end - begin) // 2000, 1)))
-            y = runs[-1].final
-    inside = next(run for run in runs if run.ts[0] == window[0])
-    weights = np.asarray(inside.ys.W1).reshape(len(inside.ts), -1)
-    components = cf.orbits.principal_components(inside.ys, 2)
-    correlation = cf.orbits.autocorrelation(weights, lags=len(weights) // 2).mean(axis=1)
-    return xr.Dataset(
-        {
-            "loss": ("epoch", np.concatenate([run.loss()[:-1] for run in runs] + [runs[-1].loss()[-1:]])),
-            "weight": (("window_epoch", "which"), weights[:, :: weights.shape[1] // 6]),
-            "autocorrelation": ("lag", correlation),
-            "component": (("window_epoch", "axis"), components.scores),
-            "variance_share": ("axis", components.explained),
-        },
-        coords={
-            "epoch": np.concatenate([run.ts[:-1] for run in runs] + [runs[-1].ts[-1:]]),
-            "window_epoch": inside.ts,
-            "lag": np.arange(len(correlation)) * float(inside.ts[1] - inside.ts[0]),
-        },
-    )
-
-
-def orbit_figure(results: xr.Dataset) -> Figure:
-    """Loss, some weights, their autocorrelation, and the first two principal components."""
-    with cf.plot.paper_style(columns=2, aspect=0.62):
-        figure, axes = plt.subplots(2, 2)
-        (loss, weights), (correlation, plane) = axes
-        loss.semilogy(results["epoch"], results["loss"], linewidth=0.8)
-        loss.set(xlabel="epoch", ylabel="loss")
-        weights.plot(results["window_epoch"], results["weight"], linewidth=0.8)
-        weights.set(xlabel="epoch", ylabel="weights of the first layer")
-        correlation.plot(results["lag"], results["autocorrelation"])
-        correlation.axhline(0, color=style.BLACK, linewidth=0.6, linestyle="dotted")
-        correlation.set(xlabel="lag, epochs", ylabel="autocorrelation, mean over weights")
-        plane.plot(*results["component"].values.T, linewidth=0.6)
-        shares = 100 * results["variance_share"].values
-        plane.set(
-            xlabel=f"first principal component ({shares[0]:.0f} %)", ylabel=f"second ({shares[1]:.0f} %)"
-        )
-    return figure

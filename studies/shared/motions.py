@@ -11,7 +11,6 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import curlflow as cf
-from curlflow.chaos import Motion, verdict
 from shared.linear_networks import EPOCH
 from shared.parts import Part
 
@@ -19,9 +18,9 @@ from shared.parts import Part
 def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str, Any]:
     """What motion descent has settled to after some epochs, judged over as many more; exponents per unit of time."""
     settled = cf.iterate(descent, start, epochs, every=epochs).final
-    found = verdict(descent, settled, 2, T=float(epochs), dt=10.0)
+    found = cf.verdict(descent, settled, 2, T=float(epochs), dt=10.0)
     return {
-        "motion": list(Motion).index(found.motion),
+        "motion": list(cf.chaos.Motion).index(found.motion),
         "exponents": found.spectrum.exponents / EPOCH,
         "stderr": found.spectrum.stderr / EPOCH,
         "resolution": found.spectrum.resolution / EPOCH,
@@ -29,7 +28,7 @@ def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str,
     }
 
 
-def motion_part(figure: str, cell: Callable[..., dict[str, Any]], total: int) -> Part:
+def motion_part(figure: str, cell: Callable[..., dict[str, Any]], total: int) -> Part[xr.Dataset]:
     """Ten networks like the paper's example far inside the unstable side: c = 0.8, αh = 0.6."""
 
     def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -58,7 +57,7 @@ def motions_figure(results: xr.Dataset) -> Figure:
             color="0.9",
             label="resolution",
         )
-        for number, motion in enumerate(Motion):
+        for number, motion in enumerate(cf.chaos.Motion):
             chosen = first.isel(seed=np.flatnonzero(first["motion"] == number))
             if chosen.sizes["seed"]:
                 ax.errorbar(
@@ -78,7 +77,7 @@ def motions_figure(results: xr.Dataset) -> Figure:
 
 def report_motions(results: xr.Dataset) -> str:
     """How many of each kind."""
-    kinds = [list(Motion)[int(number)].value for number in results["motion"].values]
+    kinds = [list(cf.chaos.Motion)[int(number)].value for number in results["motion"].values]
     largest = results["exponents"].isel(exponents_axis0=0)
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     return f"{counts}; largest exponents from {float(largest.min()):.2g} to {float(largest.max()):.2g} per unit of time."

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 import curlflow as cf
+from shared.linear_networks import EPOCH, TEST_SAMPLES
 
-EPOCH = 0.1
 # What counts as a low test error: students that fit all of 250 samples have some 10⁻⁴, as these do not tell all.
 LOW_ERROR = 1e-3
-TEST_SAMPLES = 100
+# Times at which a run looks at its errors, evenly spaced in the logarithm: times are known to 2 percent.
+LOOKS = 400
 
 
 class Network(NamedTuple):
@@ -60,3 +61,21 @@ def draw_network(
     return Network(
         flow, student, weights, cf.orbits.PredictionError(*teacher.draw(keys[3], TEST_SAMPLES), network=flow)
     )
+
+
+def minibatch_descent(flow: cf.models.StudentFlow, seed: int) -> cf.models.MinibatchDescent:
+    """The paper's way of learning: batches of ten samples, which divide the data anew in every epoch."""
+    return cf.models.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+
+
+def looks(horizon: float) -> np.ndarray:
+    """Times at which a run looks at its errors: the next one is at most some percent later."""
+    return np.append(0.0, np.geomspace(1.0, horizon, LOOKS))
+
+
+# A function of the module with the flow among its arguments, so that networks of one size share one compilation.
+
+
+def move(t: Any, W: Any, args: Any) -> Any:
+    """The flow's velocity."""
+    return args["flow"](t, W)

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import jax
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 import curlflow as cf
-from curlflow.orbits.solvers import RungeKuttaChebyshev
 from curlflow.plot import style
-from shared.nonlinear_networks import EPOCH, Network, draw_network
-from shared.parts import Part, panel
+from shared.figures import panel
+from shared.linear_networks import EPOCH
+from shared.nonlinear_networks import Network, draw_network, looks, minibatch_descent, move
+from shared.parts import Part
 from shared.verdicts import Claims, verdict_on, verdict_table
 
 N, M = 10, 100
@@ -32,8 +32,6 @@ COLOURS = (style.CURL_FLOW, style.GRADIENT_FLOW)
 # of its paired t-test, which cannot take runs that never got there.
 LEVEL = 0.01
 QUICK_SEEDS = 4  # too few for any verdict: the test's smallest p is 1/8
-# Times at which a run looks at its test error, evenly spaced in the logarithm: times are known to 2 percent.
-LOOKS = 400
 # Epochs of minibatches between two looks at whether a run has learned.
 CHECK_EVERY = 500
 
@@ -54,7 +52,7 @@ class Races:
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = LEVEL
 
-    def error_curves(self, paper: str, samples: int) -> Part:
+    def error_curves(self, paper: str, samples: int) -> Part[xr.Dataset]:
         """The test error against epochs, to the end."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -85,7 +83,7 @@ class Races:
         scale: str = "linear",
         horizon: float = HORIZON,
         **fixed: Any,
-    ) -> Part:
+    ) -> Part[xr.Dataset]:
         """Races over the values of one property of the networks, a few of them with `--quick`."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -115,7 +113,7 @@ class Races:
         label: str,
         horizon: float = HORIZON,
         **fixed: Any,
-    ) -> Part:
+    ) -> Part[xr.Dataset]:
         """The same races by minibatches, as the paper runs them."""
 
         def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -176,11 +174,10 @@ def race(seed: int, *, horizon: float = HORIZON, constrain: bool = True, **optio
 
 
 def race_twice(seed: int, *, horizon: float = HORIZON, **options: Any) -> dict[str, Any]:
-    """One race along the flow, and by minibatches of ten samples, which divide the data anew in every epoch."""
+    """One race along the flow, and by minibatches as in the paper."""
     network, answer = draw_racers(seed, **options), race(seed, horizon=horizon, **options)
     for rule, flow in zip(RULES, (network.flow, network.flow.gradient_flow()), strict=True):
-        descent = cf.models.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
-        epochs, last_error = epochs_by(descent, network, horizon)
+        epochs, last_error = epochs_by(minibatch_descent(flow, seed), network, horizon)
         answer |= {f"{rule}_minibatches": epochs, f"{rule}_minibatches_last_error": last_error}
     return answer
 
@@ -219,16 +216,6 @@ def passages(errors: xr.DataArray) -> np.ndarray:
     """The epochs at which the errors of each seed fall below the threshold."""
     epochs = errors["epoch"].values
     return np.array([cf.orbits.time_to_threshold(epochs, each, THRESHOLD) for each in errors.values])
-
-
-def looks(horizon: float) -> np.ndarray:
-    """Times at which a run looks at its test error: the next one is at most some percent later."""
-    return np.append(0.0, np.geomspace(1.0, horizon, LOOKS))
-
-
-def move(t: Any, W: Any, args: Any) -> Any:
-    """The flow's velocity."""
-    return args["flow"](t, W)
 
 
 def test_error(t: Any, W: Any, args: Any) -> Any:
@@ -273,10 +260,10 @@ def method(flow: Any) -> tuple[Any, float]:
     several units flipped they turn, and which way they go in the end hangs on small errors.
     """
     if flow.activation == "relu":
-        return RungeKuttaChebyshev(stages=10), 1e-2
+        return cf.orbits.RungeKuttaChebyshev(stages=10), 1e-2
     if np.sum(np.asarray(flow.signs.W2) < 0) > 1:
         return "tsit5", 1e-6
-    return RungeKuttaChebyshev(stages=10), 1e-3
+    return cf.orbits.RungeKuttaChebyshev(stages=10), 1e-3
 
 
 # --------------------------------------------------------------------------------------------- what they say

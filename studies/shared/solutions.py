@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -17,8 +16,10 @@ from matplotlib.collections import QuadMesh
 
 import curlflow as cf
 from curlflow.plot import style
-from shared.linear_networks import draw_diagram, fraction_of, linear_margin
-from shared.nonlinear_networks import EPOCH, Network
+from shared.diagrams import draw_diagram, fraction_of, linear_margin
+from shared.figures import panel
+from shared.linear_networks import EPOCH
+from shared.nonlinear_networks import Network
 from shared.parts import Part
 
 # Between these growth rates per unit of time the diagram has colours.
@@ -35,7 +36,9 @@ def stability(network: Network) -> dict[str, Any]:
     return {"growth_rate": spectrum.leading, "growing_errors": spectrum.n_growing}
 
 
-def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: str, c: np.ndarray) -> Part:
+def stability_part(
+    figure: str, cell: Callable[..., dict[str, Any]], fraction: str, c: np.ndarray
+) -> Part[xr.Dataset]:
     """The fastest growth over ratios and fractions, three networks each."""
 
     def compute(quick: bool, store: Path, client: Any) -> xr.Dataset:
@@ -45,11 +48,9 @@ def stability_part(figure: str, cell: Callable[..., dict[str, Any]], fraction: s
         return cf.sweep(sized, axes, seeds=2 if quick else 3, store=store, client=client)
 
     def draw(results: xr.Dataset, out: Path) -> None:
-        with cf.plot.paper_style(aspect=0.8):
-            picture, ax = plt.subplots()
+        with panel(out / f"{figure}_stability.pdf", aspect=0.8) as ax:
             mesh = draw_growth(results, ax)
-            picture.colorbar(mesh, ax=ax, label=GROWTH_LABEL, extend="both")
-            cf.plot.save_figure(picture, out / f"{figure}_stability.pdf")
+            ax.figure.colorbar(mesh, ax=ax, label=GROWTH_LABEL, extend="both")
 
     return Part(compute, draw, report_growth)
 

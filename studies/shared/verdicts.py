@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from shared.linear_networks import fraction_of, linear_margin
+from shared.diagrams import fraction_of, linear_margin
 
 Claims = Sequence[tuple[str, str, str]]
 
