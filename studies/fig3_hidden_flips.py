@@ -91,13 +91,13 @@ def order_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> 
     wait = cf.iterate(descent, start, epochs - LAST_EPOCHS, every=epochs - LAST_EPOCHS)
     run = cf.iterate(
         descent,
-        wait.final,
+        wait.final_state,
         LAST_EPOCHS,
         n0=epochs - LAST_EPOCHS,
         every=LAST_EPOCHS,
         fold={"q": cf.orbits.OrderParameter()},
     )
-    return {"q": run.folded["q"], "loss": descent.loss(run.final), "outcome": run.outcome}
+    return {"q": run.folded["q"], "loss": descent.loss(run.final_state), "outcome": run.outcome}
 
 
 def compute_order(quick: bool, store: Path, client: Any) -> xr.Dataset:

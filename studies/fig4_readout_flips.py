@@ -62,7 +62,7 @@ def diagram_cell(c: float, alpha_r: float, seed: int, total: int, epochs: int) -
             fold={"peak": cf.orbits.Peak(loss)},
             args=flow,
         )
-        y, outcome, (value, when) = run.final, run.outcome, run.folded["peak"]
+        y, outcome, (value, when) = run.final_state, run.outcome, run.folded["peak"]
         if value > peak:
             peak, epoch = float(value), float(when)
         if not outcome.ok:

@@ -76,8 +76,8 @@ def learn(c: float, alpha_h: float, seed: int, total: int, T: float) -> dict[str
         atol=1e-6,
     )
     return {
-        "test_error": network.test_error(0.0, run.final),
-        "train_error": network.flow.error(run.final),
+        "test_error": network.test_error(0.0, run.final_state),
+        "train_error": network.flow.error(run.final_state),
         "steps": run.stats["steps"],
         "outcome": run.outcome,
     }
@@ -108,7 +108,7 @@ def learn_twice(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
     """The test errors of one student after so many epochs, along the flow and by minibatches as in the paper."""
     network = draw_hidden(c, alpha_h, seed, total, precision="float32")
     descent = minibatch_descent(network.flow, seed)
-    final = cf.iterate(descent, network.student, epochs, every=epochs).final
+    final = cf.iterate(descent, network.student, epochs, every=epochs).final_state
     flow = learn(c, alpha_h, seed, total, epochs * EPOCH)
     return {
         "flow": flow["test_error"],

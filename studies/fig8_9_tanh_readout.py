@@ -94,7 +94,7 @@ def leave_and_return(c: float, alpha_r: float, seed: int, total: int, T: float) 
     )
     errors = np.asarray(run.ys)
     return {
-        "test_error": network.test_error(0.0, run.last_state),
+        "test_error": network.test_error(0.0, run.final_state),
         "peak_error": errors.max(),
         "peak_epoch": run.ts[errors.argmax()] / EPOCH,
         "steps": run.stats["steps"],

@@ -287,13 +287,13 @@ def follow_learning(count: int, strengths: np.ndarray) -> xr.Dataset:
     for place in np.ndindex(ends.shape):
         flow, W = learning_flows(place[2], float(strengths[place[1]]))[kinds[place[0]]]
         orbit = cf.integrate(flow, W, 200.0, ts=[0.0, 200.0], stop=Ended(flow), rtol=1e-9)
-        runs_away = float(flow.neural_growth_rate(orbit.final)) > -0.051
+        runs_away = float(flow.neural_growth_rate(orbit.final_state)) > -0.051
         ends[place] = 1 if runs_away else 0 if str(orbit.outcome).startswith("stopped") else 2
         if not runs_away:
-            spectrum = cf.lyapunov_spectrum(flow, orbit.final, 2, T=50.0, Ttr=10.0, rtol=1e-7)
+            spectrum = cf.lyapunov_spectrum(flow, orbit.final_state, 2, T=50.0, Ttr=10.0, rtol=1e-7)
             exponents[place] = spectrum.exponents
             if ends[place] == 0:
-                rates = cf.spectrum(flow, orbit.final).eigenvalues
+                rates = cf.spectrum(flow, orbit.final_state).eigenvalues
                 spirals[place] = np.abs(np.imag(rates)).max() > 1e-6
     return xr.Dataset(
         {
@@ -311,11 +311,11 @@ def measure_fast_neurons(epsilons: tuple[float, ...]) -> xr.Dataset:
     errors = []
     for kind in kinds:
         flow, W = learning_flows(1, 0.4)[kind]
-        limit = jtu.tree_leaves(cf.integrate(flow, W, 1.0, rtol=1e-11, atol=1e-13).final)
+        limit = jtu.tree_leaves(cf.integrate(flow, W, 1.0, rtol=1e-11, atol=1e-13).final_state)
         row = []
         for epsilon in epsilons:
             network = cf.models.FastNeurons(flow, epsilon)
-            end = jtu.tree_leaves(cf.integrate(network, network.at_rest(W), 1.0, rtol=1e-10).final.W)
+            end = jtu.tree_leaves(cf.integrate(network, network.at_rest(W), 1.0, rtol=1e-10).final_state.W)
             row.append(max(float(jnp.abs(a - b).max()) for a, b in zip(end, limit, strict=True)))
         errors.append(row)
     order = [np.log(row[-2] / row[-1]) / np.log(epsilons[-2] / epsilons[-1]) for row in errors]

@@ -95,8 +95,8 @@ def learn(c: float, seed: int, *, alpha_h: float, total: int, T: float) -> dict[
         y = flow.reduce(network.student)
     run = cf.integrate(move, y, T, args=flow, ts=[T], solver=solver, rtol=1e-4, atol=1e-10, stop=has_learned)
     return {
-        "test_error": network.test_error(run.final),
-        "train_error": float(flow.loss(run.final)),
+        "test_error": network.test_error(run.final_state),
+        "train_error": float(flow.loss(run.final_state)),
         "steps": run.stats["steps"],
         "outcome": run.outcome,
     }

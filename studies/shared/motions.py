@@ -17,7 +17,7 @@ from shared.parts import Part
 
 def settled_motion(descent: cf.DescentMap, start: Any, epochs: int) -> dict[str, Any]:
     """What motion descent has settled to after some epochs, judged over as many more; exponents per unit of time."""
-    settled = cf.iterate(descent, start, epochs, every=epochs).final
+    settled = cf.iterate(descent, start, epochs, every=epochs).final_state
     found = cf.verdict(descent, settled, 2, T=float(epochs), dt=10.0)
     return {
         "motion": list(cf.chaos.Motion).index(found.motion),

@@ -48,7 +48,7 @@ def measure_orbit(
     for begin, end in pairwise(stops):
         if begin < end:
             runs.append(cf.iterate(descent, y, end - begin, n0=begin, every=max((end - begin) // 2000, 1)))
-            y = runs[-1].final
+            y = runs[-1].final_state
     inside = next(run for run in runs if run.ts[0] == window[0])
     weights = np.asarray(inside.ys.W1).reshape(len(inside.ts), -1)
     components = cf.orbits.principal_components(inside.ys, 2)

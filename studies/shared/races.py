@@ -188,7 +188,7 @@ def epochs_by(descent: cf.models.MinibatchDescent, network: Network, horizon: fl
     W, epochs = network.student, np.inf
     for begin in range(0, round(horizon / EPOCH), CHECK_EVERY):
         run = cf.iterate(descent, W, CHECK_EVERY, n0=begin, every=CHECK_EVERY, fold=passage)
-        W, epochs = run.final, float(run.folded["epochs"])
+        W, epochs = run.final_state, float(run.folded["epochs"])
         if np.isfinite(epochs):
             break
     return epochs, float(network.test_error(0.0, W))
