@@ -101,6 +101,14 @@ class Knowledge(Protocol):
         ...
 
 
+class Network(Protocol):
+    """Whatever knows what a network with given weights answers."""
+
+    def output(self, y: State, X: Float[Array, "samples inputs"], /) -> Float[Array, "samples outputs"]:
+        """The answers to inputs of a network with the weights y."""
+        ...
+
+
 class DataFlow(Protocol):
     """A flow over a data set, which minibatch descent divides."""
 
@@ -200,7 +208,9 @@ def rescaled(flow: Any, y: State, like: State) -> State:
     return jtu.tree_map(to_norm, y, like)
 
 
-def outputs(network: Any, y: State, X: Float[Array, "samples inputs"]) -> Float[Array, "samples outputs"]:
+def outputs(
+    network: Network | None, y: State, X: Float[Array, "samples inputs"]
+) -> Float[Array, "samples outputs"]:
     """A network's answers to inputs; those of the linear map `end_to_end` of the state where there is no network."""
     return X @ y.end_to_end.T if network is None else network.output(y, X)
 
@@ -255,7 +265,7 @@ def require_data_source(teacher: Any) -> DataSource:
     return teacher
 
 
-def require_network(network: Any) -> Any:
+def require_network(network: Any) -> Network:
     """Refuse what does not know a network's answers."""
     if known(network, "output") is None:
         raise ValueError(f"`network` must have a method output(y, X), but {type(network).__name__} has none.")

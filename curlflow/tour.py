@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from scipy.integrate import quad
 
 from curlflow import ensembles, plot
@@ -196,7 +196,7 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
         },
     )
     _save(panels["b  curl flow"].ax, folder / "toy_portraits.pdf")
-    _save(plot.loss(smooth, inset=(0.0, 3.0))[0].axes, folder / "toy_loss.pdf")
+    _save(plot.loss(smooth, inset=(0.0, 3.0))[0], folder / "toy_loss.pdf")
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
@@ -212,9 +212,11 @@ def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
     _save(portrait.ax, folder / "network_portrait.pdf")
 
 
-def _save(ax: Any, path: Path) -> None:
-    save_figure(ax.figure, path)
-    plt.close(ax.figure)
+def _save(drawn: Artist, path: Path) -> None:
+    figure = drawn.get_figure(root=True)
+    assert figure is not None
+    save_figure(figure, path)
+    plt.close(figure)
 
 
 def _describe(point: FixedPoint) -> str:

@@ -1,7 +1,7 @@
 """Norm-constrained flow: every layer keeps its Frobenius norm."""
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
 from curlflow import _checks
-from curlflow.system import Args, Flow, State, check_state, handed_on, known, pushed, require_flow
+from curlflow.system import Args, Flow, State, Time, check_state, handed_on, known, pushed, require_flow
 
 
 @final
@@ -52,11 +52,11 @@ class NormConstrained(eqx.Module):
         require_flow(flow)
         self.flow = flow
 
-    def __call__(self, t: Any, y: State, args: Args = None) -> State:
+    def __call__(self, t: Time, y: State, args: Args = None) -> State:
         """The wrapped flow's velocity, with each layer's motion along itself taken out."""
         return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
 
-    def tangent(self, t: Any, y: State, V: State, args: Args = None) -> State:
+    def tangent(self, t: Time, y: State, V: State, args: Args = None) -> State:
         """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf.
 
         With ν_l = ⟨F_l, W_l⟩ / ⟨W_l, W_l⟩ it is J_F V − ν_l V_l − (dν_l V) W_l, where the gradient dν_l of a number is one
@@ -74,7 +74,7 @@ class NormConstrained(eqx.Module):
             structure, [r - n * v - _along_layer(change, layer) for r, n, v, change, layer in terms]
         )
 
-    def _growth_rates(self, t: Any, y: State, args: Args) -> Float[Array, " layers"]:
+    def _growth_rates(self, t: Time, y: State, args: Args) -> Float[Array, " layers"]:
         """The rate ν_l at which the wrapped flow alone would stretch every layer."""
         pairs = zip(jtu.tree_leaves(self.flow(t, y, args)), jtu.tree_leaves(y), strict=True)
         return jnp.stack([jnp.vdot(velocity, layer) / jnp.vdot(layer, layer) for velocity, layer in pairs])

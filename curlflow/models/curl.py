@@ -1,6 +1,6 @@
 """Curl flow of the two-layer linear network, the subject of the paper (its Eq. 6)."""
 
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import Args, Time
 
 
 @final
@@ -113,13 +114,13 @@ class CurlFlow(eqx.Module):
             _checks.require_shape("C", self.C, (M, M), "(M, M)")
             _checks.require_positive_semidefinite("C", self.C)
 
-    def __call__(self, t: Any, W: Weights, args: Any = None) -> Weights:
+    def __call__(self, t: Time, W: Weights, args: Args = None) -> Weights:
         """The velocity (Ẇ1, Ẇ2) at the weights W; the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(W)
         EC = self._weighted_error(W)
         return Weights((W.W2.T @ EC) * self.d1, (EC @ W.W1.T) * self.d2)
 
-    def tangent(self, t: Any, W: Weights, V: Weights, args: Any = None) -> Weights:
+    def tangent(self, t: Time, W: Weights, V: Weights, args: Args = None) -> Weights:
         """The Jacobian at the weights W times k tangent vectors at once.
 
         In layer l the vectors stand along an axis of length k before the last one: V.W1 has shape (N, k, M) and V.W2 has

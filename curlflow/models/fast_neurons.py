@@ -1,6 +1,6 @@
 """Networks whose neurons are fast but not infinitely so: activities and weights integrated together."""
 
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from curlflow import _checks
 from curlflow.models.hebbian import HebbianFlow
 from curlflow.models.similarity_matching import SimilarityMatching
+from curlflow.system import Args, Time
 
 
 @final
@@ -85,7 +86,7 @@ class FastNeurons(eqx.Module):
         if not _checks.is_traced(self.epsilon):
             _checks.positive_number("epsilon", float(self.epsilon))
 
-    def __call__(self, t: Any, state: NetworkState, args: Any = None) -> NetworkState:
+    def __call__(self, t: Time, state: NetworkState, args: Args = None) -> NetworkState:
         """The velocity (ẏ, Ẇ); the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(state)
         rate = self.flow.neural_velocity(state.y, state.W) / self.epsilon

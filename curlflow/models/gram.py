@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from curlflow import _checks
 from curlflow.models.constrained import NormConstrained
 from curlflow.models.curl import CurlFlow, Weights
+from curlflow.system import Args, Time
 
 # Eigenvalues of a Gram matrix within this fraction of its largest one are rounding error.
 RANK_TOLERANCE = 1e-12
@@ -182,7 +183,7 @@ class GramFlow(eqx.Module):
         )
         return eqx.tree_at(lambda flow: flow.d2, reduced, full.d2, is_leaf=lambda leaf: leaf is None)
 
-    def __call__(self, t: Any, y: Gram, args: Any = None) -> Gram:
+    def __call__(self, t: Time, y: Gram, args: Args = None) -> Gram:
         """The velocity at the Gram matrices y; the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(y)
         K = self._drive(y)

@@ -1,6 +1,6 @@
 """Hebbian plasticity in linear recurrent networks: excitatory and inhibitory neurons, Hebbian and anti-Hebbian synapses."""
 
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import Args, Time
 
 
 @final
@@ -104,7 +105,7 @@ class HebbianFlow(eqx.Module):
         self.order = None if order is None else _order(order)
 
     def __call__(
-        self, t: Any, W: Float[Array, "neurons neurons"], args: Any = None
+        self, t: Time, W: Float[Array, "neurons neurons"], args: Args = None
     ) -> Float[Array, "neurons neurons"]:
         """The velocity Ẇ at the weights W; the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(W)
@@ -244,7 +245,7 @@ class SymmetricWeights(eqx.Module):
         self.flow = flow
 
     def __call__(
-        self, t: Any, x: Float[Array, " coordinates"], args: Any = None
+        self, t: Time, x: Float[Array, " coordinates"], args: Args = None
     ) -> Float[Array, " coordinates"]:
         """The velocity of the coordinates x."""
         self.check_state(x)

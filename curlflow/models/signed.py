@@ -1,7 +1,7 @@
 """Signed gradient flow: −signs ⊙ ∇loss, for any differentiable loss over any pytree of parameters."""
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import Args, Time
 
 
 @final
@@ -60,7 +61,7 @@ class SignedGradientFlow(eqx.Module):
         for path, leaf in jtu.tree_leaves_with_path(self.signs):
             _checks.require_signs("signs" + jtu.keystr(path), leaf)
 
-    def __call__(self, t: Any, y: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def __call__(self, t: Time, y: PyTree[Array], args: Args = None) -> PyTree[Array]:
         """The velocity −signs ⊙ ∇loss(y); the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(y)
         return jtu.tree_map(lambda sign, slope: -sign * slope, self.signs, jax.grad(self.loss)(y))

@@ -1,6 +1,6 @@
 """A circuit of inputs, excitatory neurons and inhibitory interneurons with Hebbian plasticity, as for similarity matching."""
 
-from typing import Any, final
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow.models.hebbian import HebbianFlow
+from curlflow.system import Args, Time
 
 
 @final
@@ -121,7 +122,7 @@ class SimilarityMatching(eqx.Module):
         d = jnp.ones(len(f) + E + I).at[-I:].set(-1.0)
         self.network = HebbianFlow(jnp.pad(f, padding), d, decay=decay, order=order)
 
-    def __call__(self, t: Any, W: CircuitWeights, args: Any = None) -> CircuitWeights:
+    def __call__(self, t: Time, W: CircuitWeights, args: Args = None) -> CircuitWeights:
         """The velocity of the weights W; the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(W)
         return self.blocks(self.network(t, self.matrix(W), args), W)

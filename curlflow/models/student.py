@@ -1,7 +1,7 @@
 """Networks that learn from data: linear, tanh, erf and ReLU students of any width and depth."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from curlflow import _checks
 from curlflow.models.activations import ACTIVATIONS, Activation, network_output, require_chain
 from curlflow.models.curl import CurlFlow
 from curlflow.models.signed import broadcasts_to
+from curlflow.system import Args, Time
 
 Objective = Literal["squared error", "matching"]
 
@@ -137,7 +138,7 @@ class StudentFlow(eqx.Module):
         hidden_layers = len(jtu.tree_leaves(self.signs)) - 1
         self.feedback = None if feedback is None else _feedback(feedback, hidden_layers, targets.shape[1])
 
-    def __call__(self, t: Any, W: PyTree[Array], args: Any = None) -> PyTree[Array]:
+    def __call__(self, t: Time, W: PyTree[Array], args: Args = None) -> PyTree[Array]:
         """The velocity at the weights W; the flow is autonomous, so `t` and `args` are ignored."""
         self.check_state(W)
         return self.velocity_on(W, self.X, self.targets)

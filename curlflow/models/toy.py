@@ -1,6 +1,6 @@
 """The two-neuron toy model (the paper's Section 4.1), with its solution in closed form."""
 
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.system import Args, Time
 
 
 @final
@@ -34,7 +35,7 @@ class ToyFlow(eqx.Module):
 
     coordinate_names: ClassVar[tuple[str, str]] = ("$w_1$", "$w_2$")
 
-    def __call__(self, t: Any, w: Float[Array, "2"], args: Any = None) -> Float[Array, "2"]:
+    def __call__(self, t: Time, w: Float[Array, "2"], args: Args = None) -> Float[Array, "2"]:
         """The velocity [ẇ1, ẇ2] at w = [w1, w2]."""
         self.check_state(w)
         error = self.s - w[0] * w[1]

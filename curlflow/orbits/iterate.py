@@ -1,5 +1,6 @@
 """Iteration of maps: `iterate` → `Trajectory`, with observables folded over the steps."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,6 +16,7 @@ from curlflow import _checks
 from curlflow._compile import compiled
 from curlflow._trees import float64
 from curlflow.orbits.solve import Observe
+from curlflow.orbits.streams import Streamed
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, Map, State, StateLike, map_state
@@ -32,7 +34,7 @@ class Problem(eqx.Module):
     system: Map
     args: Args
     observe: Observe | None
-    fold: dict[str, Any]
+    fold: Mapping[str, Streamed]
     blow_up: Float[Array, ""]
 
 
@@ -44,7 +46,7 @@ def iterate(
     n0: int = 0,
     every: int | None = None,
     observe: Observe | None = None,
-    fold: dict[str, Any] | None = None,
+    fold: Mapping[str, Streamed] | None = None,
     args: Args = None,
     blow_up: float = 1e6,
     progress: bool = False,
@@ -104,7 +106,9 @@ def iterate(
     first = int(_checks.finite_number("n0", n0))
     every = max(steps // DEFAULT_SAMPLES, 1) if every is None else _checks.positive_integer("every", every)
     limit = float64(_checks.blow_up_limit(blow_up, y0))
-    return iterated(Problem(system, args, observe, fold or {}, limit), y0, first, steps, every, progress)
+    return iterated(
+        Problem(system, args, observe, dict(fold or {}), limit), y0, first, steps, every, progress
+    )
 
 
 def iterated(

@@ -1,11 +1,10 @@
 """Observables that need no history: each is updated after every step of `iterate`, and forgets the state.
 
-What `iterate` folds over the steps is any object with three methods: `start(t, y, args)` returns what is kept of the first
-state, `add(kept, t, y, args)` what is kept after one more, `value(kept)` the result.
+What `iterate` folds over the steps is any object with the three methods of `Streamed`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, TypeAlias, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,9 +13,25 @@ from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.system import outputs, require_network
+from curlflow.system import Args, Network, State, Time, outputs, require_network
 
-Observable = Callable[[Any, PyTree[Array], Any], Any]
+Observable: TypeAlias = Callable[[Time, State, Args], Any]
+
+
+class Streamed(Protocol):
+    """What `iterate` folds over its steps: any object with these three methods."""
+
+    def start(self, t: Time, y: State, args: Args, /) -> Any:
+        """What is kept of the first state."""
+        ...
+
+    def add(self, kept: Any, t: Time, y: State, args: Args, /) -> Any:
+        """What is kept after one more state."""
+        ...
+
+    def value(self, kept: Any, /) -> Any:
+        """The result."""
+        ...
 
 
 @final
@@ -47,9 +62,9 @@ class PredictionError(eqx.Module):
 
     X: Float[Array, "samples inputs"]
     targets: Float[Array, "samples outputs"]
-    network: Any
+    network: Network | None
 
-    def __init__(self, X: ArrayLike, targets: ArrayLike, network: Any = None):
+    def __init__(self, X: ArrayLike, targets: ArrayLike, network: Network | None = None):
         self.network = None if network is None else require_network(network)
         self.X, targets = _checks.float64_array("X", X), _checks.float64_array("targets", targets)
         self.targets = targets[:, None] if targets.ndim == 1 else targets
@@ -59,7 +74,7 @@ class PredictionError(eqx.Module):
                 f"but have shapes {self.X.shape} and {targets.shape}."
             )
 
-    def __call__(self, t: Any, y: Any, args: Any = None) -> Float[Array, ""]:
+    def __call__(self, t: Time, y: State, args: Args = None) -> Float[Array, ""]:
         """½ ⟨‖answer − target‖²⟩ at the state y: weights of the network, or any state with an `end_to_end` map."""
         residual = self.targets - outputs(self.network, y, self.X)
         return (residual**2).sum() / (2 * len(self.X))
@@ -85,11 +100,11 @@ class OrderParameter(eqx.Module):
     arXiv:2510.02765, Eq. 15; there, over the last 1000 epochs.
     """
 
-    def start(self, t: Any, y: PyTree[Array], args: Any) -> _Moments:
+    def start(self, t: Time, y: State, args: Args) -> _Moments:
         """The moments of one state."""
         return _Moments(jnp.ones(()), y, jtu.tree_map(jnp.zeros_like, y))
 
-    def add(self, kept: _Moments, t: Any, y: PyTree[Array], args: Any) -> _Moments:
+    def add(self, kept: _Moments, t: Time, y: State, args: Args) -> _Moments:
         """The moments with one more state."""
         states = kept.states + 1
         mean = jtu.tree_map(lambda mean, new: mean + (new - mean) / states, kept.mean, y)
@@ -111,11 +126,11 @@ class Peak(eqx.Module):
 
     observable: Observable
 
-    def start(self, t: Any, y: PyTree[Array], args: Any) -> tuple[Array, Array]:
+    def start(self, t: Time, y: State, args: Args) -> tuple[Array, Array]:
         """The first value."""
         return jnp.asarray(self.observable(t, y, args)), jnp.asarray(t, jnp.float64)
 
-    def add(self, kept: tuple[Array, Array], t: Any, y: PyTree[Array], args: Any) -> tuple[Array, Array]:
+    def add(self, kept: tuple[Array, Array], t: Time, y: State, args: Args) -> tuple[Array, Array]:
         """The larger of the old value and the new one."""
         new = jnp.asarray(self.observable(t, y, args))
         return jnp.maximum(kept[0], new), jnp.where(new > kept[0], t, kept[1])
@@ -144,11 +159,11 @@ class FirstPassage(eqx.Module):
         self.observable = observable
         self.threshold = jnp.asarray(_checks.finite_number("threshold", threshold), jnp.float64)
 
-    def start(self, t: Any, y: PyTree[Array], args: Any) -> Float[Array, ""]:
+    def start(self, t: Time, y: State, args: Args) -> Float[Array, ""]:
         """The time t if the first state is below."""
         return jnp.where(self.observable(t, y, args) < self.threshold, t, jnp.inf)
 
-    def add(self, kept: Float[Array, ""], t: Any, y: PyTree[Array], args: Any) -> Float[Array, ""]:
+    def add(self, kept: Float[Array, ""], t: Time, y: State, args: Args) -> Float[Array, ""]:
         """The time t if this state is the first below."""
         return jnp.minimum(kept, self.start(t, y, args))
 
@@ -166,11 +181,11 @@ class Drift(eqx.Module):
 
     observable: Observable
 
-    def start(self, t: Any, y: PyTree[Array], args: Any) -> tuple[Array, Array]:
+    def start(self, t: Time, y: State, args: Args) -> tuple[Array, Array]:
         """The first value, and no drift."""
         return jnp.asarray(self.observable(t, y, args)), jnp.zeros(())
 
-    def add(self, kept: tuple[Array, Array], t: Any, y: PyTree[Array], args: Any) -> tuple[Array, Array]:
+    def add(self, kept: tuple[Array, Array], t: Time, y: State, args: Args) -> tuple[Array, Array]:
         """The first value, and the largest drift so far."""
         first, worst = kept
         return first, jnp.maximum(worst, jnp.abs(self.observable(t, y, args) - first).max())

@@ -22,6 +22,7 @@ from curlflow.plane.survey import survey as look_at
 from curlflow.plot import layers
 from curlflow.plot.layers import Background, Velocity
 from curlflow.plot.own_figure import on_own_figure, own_figure
+from curlflow.system import Args, Flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Portrait:
 
 
 def phase_portrait(
-    system: Any,
+    system: Flow,
     xlim: Limits,
     ylim: Limits,
     *,
@@ -86,7 +87,7 @@ def phase_portrait(
     legend: bool = True,
     resolution: int = 201,
     t: float = 0.0,
-    args: Any = None,
+    args: Args = None,
 ) -> Portrait:
     """Draw the phase portrait of a planar flow, or of any flow in a plane of its state space.
 
@@ -156,7 +157,7 @@ def phase_portrait(
 
 
 def compare_portraits(
-    systems: Mapping[str, Any],
+    systems: Mapping[str, Flow],
     xlim: Limits,
     ylim: Limits,
     *,

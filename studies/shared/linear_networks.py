@@ -30,7 +30,9 @@ class Network(NamedTuple):
 
     def test_error(self, y: Any) -> float:
         """½ mean (ŷ − y)² over the test inputs, of weights or of their Gram matrices."""
-        E = self.flow.flow.S - y.end_to_end  # pyright: ignore[reportFunctionMemberAccess]
+        full = self.flow.flow
+        assert isinstance(full, cf.CurlFlow)
+        E = full.S - y.end_to_end
         return float(jnp.trace(E @ self.test_covariance @ E.T)) / 2
 
 

@@ -75,7 +75,7 @@ STATES = {
 def some_frame(y, k, key):
     """A frame whose columns are neither orthogonal nor of one length."""
     mix = jnp.tril(jax.random.normal(key, (k, k))) + 2 * jnp.eye(k)
-    return frames._like(frames.random_frame(key, y, k), mix @ frames.columns(frames.random_frame(key, y, k)))
+    return frames.like(frames.random_frame(key, y, k), mix @ frames.columns(frames.random_frame(key, y, k)))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_qr_of_every_kind_gives_an_orthonormal_frame_and_numpys_diagonal(name, k
 def test_a_frame_survives_flattening(seed):
     y = STATES["tree"]
     V = frames.random_frame(jax.random.key(seed), y, 4)
-    back = frames._like(V, frames.columns(V))
+    back = frames.like(V, frames.columns(V))
     assert all(
         bool(jnp.array_equal(a, b)) for a, b in zip(jtu.tree_leaves(V), jtu.tree_leaves(back), strict=True)
     )
@@ -124,7 +124,7 @@ def test_a_frame_survives_blocks(count):
 def test_columns_are_flattened_as_the_state_is():
     y = STATES["tree"]
     system = lambda state: jtu.tree_map(lambda leaf: 2.0 * leaf, state)  # noqa: E731
-    frame = frames._like(frames.random_frame(jax.random.key(0), y, 28), jnp.eye(28))
+    frame = frames.like(frames.random_frame(jax.random.key(0), y, 28), jnp.eye(28))
     np.testing.assert_array_equal(frames.columns(pushed(system, y, frame)[1]), 2 * np.eye(28))
     one = jtu.tree_map(lambda leaf: leaf[..., 5, :] if leaf.ndim > 1 else leaf[5], frame)
     flat, _ = jax.flatten_util.ravel_pytree(one)

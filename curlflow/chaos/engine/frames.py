@@ -127,7 +127,7 @@ def _gram_schmidt(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"]]:
         for i in range(j + 1, len(rows)):
             rows[i] = rows[i] - jnp.sum(rows[j] * rows[i]) * rows[j]
         diagonal.append(length)
-    return _like(V, jnp.stack(rows)), jnp.stack(diagonal)
+    return like(V, jnp.stack(rows)), jnp.stack(diagonal)
 
 
 def _cholesky_qr2(V: PyTree[Array], lengths: Float[Array, " k"]) -> tuple[PyTree[Array], Float[Array, " k"]]:
@@ -144,7 +144,7 @@ def _cholesky_qr2(V: PyTree[Array], lengths: Float[Array, " k"]) -> tuple[PyTree
 def _householder(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"]]:
     Q, R = jnp.linalg.qr(columns(V).T)
     signs = jnp.where(jnp.diagonal(R) < 0, -1.0, 1.0)
-    return _like(V, (Q * signs).T), jnp.diagonal(R) * signs
+    return like(V, (Q * signs).T), jnp.diagonal(R) * signs
 
 
 def _gram(V: PyTree[Array]) -> Float[Array, "k k"]:
@@ -176,7 +176,7 @@ def _frame_shape(V: PyTree[Array]) -> tuple[int, int]:
     return k, size(V) // k
 
 
-def _like(V: PyTree[Array], matrix: Float[Array, "k state"]) -> PyTree[Array]:
+def like(V: PyTree[Array], matrix: Float[Array, "k state"]) -> PyTree[Array]:
     """The frame with V's structure whose tangent vectors are the matrix's rows."""
     leaves, structure = jtu.tree_flatten(V)
     states = [jax.ShapeDtypeStruct(_state_shape(leaf), leaf.dtype) for leaf in leaves]
