@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -292,35 +292,51 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
 def spectrum_of(run: Run) -> LyapunovSpectrum:
     """The spectrum of one run."""
     looks = ending.look(run.tangent, run.state.y, np.asarray(run.state.time))
-    return _spectrum(run, run.state, looks, *_averages(run.log_growth[..., None] / float(run.tangent.dt)))
+    averages = _averages(run.log_growth[..., None] / float(run.tangent.dt))
+    return _spectrum(run, _Settings.of(run), run.state, looks, *averages)
 
 
 def ensemble_of(run: Run) -> LyapunovEnsemble:
     """The spectra of all members of an ensemble; those that lasted equally long are averaged at once."""
     state = jtu.tree_map(np.asarray, run.state)
     looks = ending.look(run.tangent, run.state.y, state.time[blocks.block_of_members(state)])
-    lengths, members = _lengths(run, state), {}
+    settings = _Settings.of(run)
+    lengths, members = _lengths(run, state, settings), {}
     for length in np.unique(lengths):
         chosen = np.flatnonzero(lengths == length)
-        averages = _averages(run.log_growth[:length][..., chosen] / float(run.tangent.dt))
+        averages = _averages(run.log_growth[:length][..., chosen] / settings.dt)
         for i, member in enumerate(chosen):
             of_member = (part[..., [i]] for part in averages)
             own_looks = ending.Looks(*(part[member] for part in looks))
             own_state = blocks.member_state(state, int(member))
-            members[int(member)] = _spectrum(run, own_state, own_looks, *of_member, member=int(member))
+            members[int(member)] = _spectrum(
+                run, settings, own_state, own_looks, *of_member, member=int(member)
+            )
     return LyapunovEnsemble(tuple(members[member] for member in sorted(members)), run)
 
 
-def _lengths(run: Run, state: RunState) -> Int[np.ndarray, " members"]:
+class _Settings(NamedTuple):
+    """Numbers of a run, read off it once: what all members of an ensemble share."""
+
+    dt: float
+    times: Float[np.ndarray, " intervals"]
+    tolerances: dict[str, float]
+    solver: str | None
+
+    @classmethod
+    def of(cls, run: Run) -> "_Settings":
+        """The settings of a run."""
+        tangent, dt = run.tangent, float(run.tangent.dt)
+        times = float(tangent.t0) + (run.transient + np.arange(1, len(run.log_growth) + 1)) * dt
+        tolerances = {"rtol": float(tangent.rtol), "atol": float(tangent.atol)}
+        return cls(dt, times, tolerances, None if tangent.is_map else type(tangent.solver).__name__)
+
+
+def _lengths(run: Run, state: RunState, settings: _Settings) -> Int[np.ndarray, " members"]:
     """How many intervals every member averages over: up to its own escape, or to the end of its block."""
-    inside = (_times(run)[:, None] <= state.escape).sum(axis=0)
+    inside = (settings.times[:, None] <= state.escape).sum(axis=0)
     done = state.interval[blocks.block_of_members(state)] - run.transient
     return np.minimum(inside, np.maximum(done, 0))
-
-
-def _times(run: Run) -> Float[np.ndarray, " intervals"]:
-    count = run.transient + np.arange(1, len(run.log_growth) + 1)
-    return float(run.tangent.t0) + count * float(run.tangent.dt)
 
 
 def _averages(
@@ -339,6 +355,7 @@ def _averages(
 
 def _spectrum(
     run: Run,
+    settings: _Settings,
     state: RunState,
     looks: ending.Looks,
     local: Float[np.ndarray, "intervals k 1"],
@@ -347,42 +364,35 @@ def _spectrum(
     member: int | None = None,
 ) -> LyapunovSpectrum:
     local, stderr, agree = local[..., 0], stderr[..., 0], agree[..., 0]
-    tangent, count = run.tangent, len(local)
-    resolution = statistics.resolution(stderr, count, float(tangent.dt), float(tangent.rtol))
+    count = len(local)
+    resolution = statistics.resolution(stderr, count, settings.dt, settings.tolerances["rtol"])
     return LyapunovSpectrum(
         exponents=local.mean(axis=0) if count else np.full(len(stderr), np.nan),
         stderr=stderr,
-        times=_times(run)[:count],
+        times=settings.times[:count],
         local=local,
         n=run.n,
-        mean_divergence=_mean_divergence(run, count, member),
-        outcome=ending.outcome_of(tangent, state, looks, local, agree, resolution),
+        mean_divergence=_mean_divergence(run, settings, count, member),
+        outcome=ending.outcome_of(run.tangent, state, looks, local, agree, resolution),
         final_state=jtu.tree_map(jnp.asarray, state.y),
         final_frame=jtu.tree_map(jnp.asarray, state.frame),
-        stats=_stats(tangent, state),
+        stats=_stats(settings, state),
         run=run,
         member=member,
     )
 
 
-def _mean_divergence(run: Run, count: int, member: int | None) -> float | None:
+def _mean_divergence(run: Run, settings: _Settings, count: int, member: int | None) -> float | None:
     if not run.tangent.with_divergence or not count:
         return None
     growth = run.volume_growth[:count] if member is None else run.volume_growth[:count, member]
-    return float(growth.mean()) / float(run.tangent.dt)
+    return float(growth.mean()) / settings.dt
 
 
-def _stats(tangent: TangentSystem, state: RunState) -> dict[str, Any]:
-    dt = float(tangent.dt)
-    common = {"dt": dt, "steps": int(state.steps), "qr_interval": dt / int(state.pieces)}
-    if tangent.is_map:
-        return common
-    solver = {
-        "solver": type(tangent.solver).__name__,
-        "rtol": float(tangent.rtol),
-        "atol": float(tangent.atol),
-    }
-    return solver | common
+def _stats(settings: _Settings, state: RunState) -> dict[str, Any]:
+    pieces = {"steps": int(state.steps), "qr_interval": settings.dt / int(state.pieces)}
+    common = {"dt": settings.dt} | pieces
+    return common if settings.solver is None else {"solver": settings.solver} | settings.tolerances | common
 
 
 def _state_of(run: Run, member: int | None) -> RunState:

@@ -36,7 +36,7 @@ def standard_error(series: Float[np.ndarray, "times k"]) -> Float[np.ndarray, " 
     counts = [count for count in BLOCK_COUNTS if m >= 2 * count] or [m // 2, 2]
     lengths = np.array([m // count for count in counts])
     scaled = np.array([_block_variance(np.where(finite, series, 0.0), int(b)) * b for b in lengths])
-    return np.sqrt(np.array([_extrapolate(lengths, column, m) for column in scaled.T]) / m)
+    return np.sqrt(_extrapolate(lengths, scaled, m) / m)
 
 
 def _block_variance(series: np.ndarray, length: int) -> np.ndarray:
@@ -46,22 +46,27 @@ def _block_variance(series: np.ndarray, length: int) -> np.ndarray:
     return np.mean(averages**2, axis=0)
 
 
-def _extrapolate(lengths: np.ndarray, scaled: np.ndarray, m: int) -> float:
-    """V(m) from the fit V(b) = D + c/b with D ≥ 0, weighted by the number of blocks.
+def _extrapolate(
+    lengths: np.ndarray, scaled: Float[np.ndarray, "lengths k"], m: int
+) -> Float[np.ndarray, " k"]:
+    """V(m) of every column from the fit V(b) = D + c/b with D ≥ 0, weighted by the number of blocks.
 
     Blocks scatter around the sample's own average, which follows them: their variance is V(b)/b − V(m)/m.
     """
-    weights = np.sqrt(m / lengths) / np.maximum(scaled, 1e-300)
+    weights = np.sqrt(m / lengths)[:, None] / np.maximum(scaled, 1e-300)
     design = np.stack([1 - lengths / m, (1 - (lengths / m) ** 2) / lengths], axis=1)
-    (D, c), *_ = np.linalg.lstsq(design * weights[:, None], scaled * weights, rcond=None)
-    c_alone = np.average(scaled / design[:, 1], weights=m / lengths)
+    weighted = np.moveaxis(design[:, None, :] * weights[..., None], 0, 1)
+    targets = (scaled * weights).T[..., None]
+    D, c = (np.linalg.pinv(weighted) @ targets)[..., 0].T
+    c_alone = np.average(scaled / design[:, 1:], weights=m / lengths, axis=0)
 
-    def misfit(D: float, c: float) -> float:
-        return float(np.sum(((design @ [D, c] - scaled) * weights) ** 2))
+    def misfit(D: np.ndarray, c: np.ndarray) -> np.ndarray:
+        return np.sum(((design @ np.stack([D, c]) - scaled) * weights) ** 2, axis=0)
 
-    if D < 0 or (m >= LONG_SERIES and misfit(0.0, c_alone) <= NEARLY_AS_GOOD * misfit(D, c)):
-        D, c = 0.0, c_alone
-    return max(D + c / m, 0.0)
+    nearly_as_good = misfit(np.zeros_like(D), c_alone) <= NEARLY_AS_GOOD * misfit(D, c)
+    no_diffusion = (D < 0) | (nearly_as_good & (m >= LONG_SERIES))
+    D, c = np.where(no_diffusion, 0.0, D), np.where(no_diffusion, c_alone, c)
+    return np.maximum(D + c / m, 0.0)
 
 
 def is_stationary(series: Float[np.ndarray, "times k"], stderr: Float[np.ndarray, " k"]) -> np.ndarray:
