@@ -2,12 +2,12 @@
 
 from curlflow.plot.curves import loss
 from curlflow.plot.diagrams import stability_diagram
-from curlflow.plot.exponents import convergence, exponents, finite_time_distribution
-from curlflow.plot.helmholtz import HelmholtzPanels, helmholtz
+from curlflow.plot.fields import HelmholtzPanels, helmholtz
+from curlflow.plot.lyapunov import convergence, exponents, finite_time_distribution
 from curlflow.plot.portrait import Portrait, compare_portraits, phase_portrait, survey
+from curlflow.plot.races import survival
 from curlflow.plot.spectra import SpectrumPlot, spectrum
 from curlflow.plot.style import paper_style, save_figure
-from curlflow.plot.survival import survival
 
 __all__ = [
     "Portrait",
