@@ -1,9 +1,10 @@
-"""Pytrees of numbers: their size, stacks of them whose leaves share a leading axis, and numbers made arrays."""
+"""Pytrees of numbers: their size, stacks of them whose leaves share a leading axis, names of leaves, numbers made arrays."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -21,6 +22,25 @@ def flatten_states(ys: PyTree[Array]) -> Float[np.ndarray, "states numbers"]:
 def take(ys: PyTree[Array], index: Any) -> PyTree[Array]:
     """The state or states at `index`."""
     return jax.tree.map(lambda leaf: leaf[index], ys)
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """A variable name for a leaf of the state: "W1" for a field, "y" for a bare array, "y_0" for an item."""
+    text = jtu.keystr(path, simple=True, separator="_")
+    return text if text.isidentifier() else f"y_{text}".rstrip("_")
+
+
+def labelled_leaves(ys: PyTree[Array], *leading: str) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """The leaves as variables of a dataset, by name: the dimensions, of which the `leading` ones are shared, and the numbers.
+
+    The other dimensions of a leaf W1 are W1_axis0, W1_axis1, ….
+    """
+    variables = {}
+    for path, leaf in jtu.tree_leaves_with_path(ys):
+        name, numbers = leaf_name(path), np.asarray(leaf)
+        own = (f"{name}_axis{i}" for i in range(numbers.ndim - len(leading)))
+        variables[name] = ((*leading, *own), numbers)
+    return variables
 
 
 def float64(value: float | Array) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import take
+from curlflow._trees import labelled_leaves, take
 from curlflow.outcome import Outcome
 from curlflow.system import Args, State, System, known, require_known
 
@@ -147,17 +147,13 @@ class Trajectory:
         return change / jnp.where(size > 0, size, 1.0)
 
     def to_xarray(self) -> xr.Dataset:
-        """The trajectory as a labelled dataset: one variable per leaf of the state, plus the loss if the system has one.
+        """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
 
         The outcome stands in the attributes; in a batch, in the variables `ending` and `end_time` along `member`.
         `.to_netcdf(path)` on the result writes it to disk.
         """
         members = ("member",) if self.is_batch else ()
-        variables = {}
-        for path, leaf in jtu.tree_leaves_with_path(self.ys):
-            name = _leaf_name(path)
-            own = [f"{name}_axis{i}" for i in range(leaf.ndim - 1 - len(members))]
-            variables[name] = (("time", *members, *own), np.asarray(leaf))
+        variables: dict[str, Any] = {**labelled_leaves(self.ys, "time", *members)}
         if known(self.system, "loss") is not None:
             variables["loss"] = (("time", *members), np.asarray(self.loss()))
         attributes = {key: value for key, value in self.stats.items() if value is not None}
@@ -195,9 +191,3 @@ def _finite_times(ys: State) -> np.ndarray:
     """Which saved times hold a finite state, shape (times,)."""
     leaves = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jtu.tree_leaves(ys)]
     return np.all([np.isfinite(leaf).all(axis=1) for leaf in leaves], axis=0)
-
-
-def _leaf_name(path: tuple[Any, ...]) -> str:
-    """A variable name for a leaf of the state: "W1" for a field, "y" for a bare array, "y_0" for an item."""
-    text = jtu.keystr(path, simple=True, separator="_")
-    return text if text.isidentifier() else f"y_{text}".rstrip("_")
