@@ -5,6 +5,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 Result = TypeVar("Result")
 
@@ -21,6 +23,30 @@ def result(cls: type[Result]) -> type[Result]:
     made.__eq__ = _equal
     made.__repr__ = _first_line
     return made
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def pytree_result(cls: type[Result]) -> type[Result]:
+    """A result which JAX's transformations take and return: all its fields are arrays, and the leaves of a pytree."""
+    made: Any = result(cls)
+    return jtu.register_dataclass(made, data_fields=[each.name for each in fields(made)], meta_fields=[])
+
+
+def in_words(values: ArrayLike) -> str:
+    """A number, a few numbers, or the range of many and their shape; what JAX says of them where it knows only that."""
+    if isinstance(values, Tracer) or np.asarray(values).dtype == object:
+        return str(values)
+    array = np.asarray(values)
+    if array.ndim == 0:
+        return _entry(array.item())
+    if array.ndim == 1 and array.size <= 6:
+        return f"[{', '.join(map(_entry, array.tolist()))}]"
+    span = f"{_entry(array.min().item())} … {_entry(array.max().item())}, " if array.size else ""
+    return f"[{span}shape {array.shape}]"
+
+
+def _entry(value: bool | float) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:.6g}"
 
 
 def same(one: Any, other: Any) -> bool:
