@@ -1,6 +1,5 @@
 """What a fixed point is, by its linearisation."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 import equinox as eqx
@@ -8,15 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float
 
 from curlflow import _checks
-from curlflow._trees import float64
+from curlflow._results import result
+from curlflow._trees import float64, labelled_leaves
 from curlflow.fixed_points.linearize import flat_field
 from curlflow.system import Args, Flow, State, StateLike, flow_state
 
 EPS = float(np.finfo(np.float64).eps)
+# What a fixed point knows of itself in single numbers.
+NUMBERS = ("n_stable", "n_unstable", "n_centre", "n_manifold", "residual", "distance", "tolerance")
 
 
 class Kind(StrEnum):
@@ -32,7 +35,7 @@ class Kind(StrEnum):
     DEGENERATE = "degenerate"
 
 
-@dataclass(frozen=True)
+@result
 class FixedPoint:
     """A fixed point and its linear classification, made by `classify` and `find_fixed_points`.
 
@@ -66,9 +69,9 @@ class FixedPoint:
         `distance`. An eigenvalue's real part counts as zero below the tolerance times the eigenvalue's condition number.
     """
 
-    point: State = field(repr=False)
+    point: State
     kind: Kind
-    eigenvalues: Complex[np.ndarray, " state"] = field(repr=False)
+    eigenvalues: Complex[np.ndarray, " state"]
     n_stable: int
     n_unstable: int
     n_centre: int
@@ -76,6 +79,17 @@ class FixedPoint:
     residual: float
     distance: float
     tolerance: float
+
+    def to_xarray(self) -> xr.Dataset:
+        """Real and imaginary parts of the eigenvalues along `mode`, and the leaves of the state; the rest as attributes."""
+        return xr.Dataset(
+            {
+                "real": ("mode", np.real(self.eigenvalues)),
+                "imaginary": ("mode", np.imag(self.eigenvalues)),
+                **labelled_leaves(self.point),
+            },
+            attrs={"kind": self.kind.value, **{name: getattr(self, name) for name in NUMBERS}},
+        )
 
     def __str__(self) -> str:
         place = f" across a {self.n_manifold}-dimensional manifold of fixed points" if self.n_manifold else ""

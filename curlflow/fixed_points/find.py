@@ -1,26 +1,27 @@
 """Finding fixed points from many starting points."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
+import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._trees import flatten_states, float64, take
-from curlflow.fixed_points.classify import FixedPoint, LocalField, classified, newton_step
+from curlflow._results import result
+from curlflow._trees import flatten_states, float64, labelled_leaves, take
+from curlflow.fixed_points.classify import NUMBERS, FixedPoint, LocalField, classified, newton_step
 from curlflow.system import Args, Flow, State, StateLike, flow_state
 
 MOST_DESCENT_STEPS = 256
 
 
-@dataclass(frozen=True)
+@result
 class FixedPoints(Sequence[FixedPoint]):
     """The distinct fixed points that a search found, in the order of ascending n_manifold, then n_unstable.
 
@@ -41,7 +42,13 @@ class FixedPoints(Sequence[FixedPoint]):
     n_converged: int
     n_outside: int
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> FixedPoint: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[FixedPoint, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> FixedPoint | tuple[FixedPoint, ...]:
         return self.points[index]
 
     def __len__(self) -> int:
@@ -49,6 +56,28 @@ class FixedPoints(Sequence[FixedPoint]):
 
     def __iter__(self) -> Iterator[FixedPoint]:
         return iter(self.points)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The points along `point`: kinds, counts and evidence, eigenvalues along `mode`, and the leaves of the states.
+
+        The counts of starts stand in the attributes. Without a point there are no modes, and no states.
+        """
+        numbers = {name: ("point", [getattr(point, name) for point in self.points]) for name in NUMBERS}
+        eigenvalues, states = np.zeros((0, 0), complex), {}
+        if self.points:
+            eigenvalues = np.stack([point.eigenvalues for point in self.points])
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(point.point for point in self.points))
+            states = labelled_leaves(stacked, "point")
+        return xr.Dataset(
+            {
+                "kind": ("point", np.array([point.kind.value for point in self.points], str)),
+                "real": (("point", "mode"), np.real(eigenvalues)),
+                "imaginary": (("point", "mode"), np.imag(eigenvalues)),
+                **numbers,
+                **states,
+            },
+            attrs={name: getattr(self, name) for name in ("n_starts", "n_converged", "n_outside")},
+        )
 
     def __str__(self) -> str:
         head = (

@@ -1,7 +1,6 @@
 """Linear approximation of a flow at a point: Jacobians by autodiff, spectra, divergence and curl."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -14,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow._trees import float64
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, Flow, State, StateLike, flow_state
@@ -86,7 +86,7 @@ def jacobian_operator(
     return lx.JacobianLinearOperator(lambda state, args: system(float64(t), state, args), y, args)
 
 
-@dataclass(frozen=True)
+@result
 class Spectrum:
     """Eigenvalues of a Jacobian, made by `spectrum`.
 

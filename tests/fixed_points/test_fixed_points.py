@@ -291,6 +291,10 @@ def test_a_point_prints_itself_in_one_line():
         "FixedPoint: unstable node across a 1-dimensional manifold of fixed points "
         "(0 stable, 1 unstable, 0 centre; residual 0.0e+00)"
     )
+    data = point.to_xarray()
+    np.testing.assert_array_equal(data["real"] + 1j * data["imaginary"], point.eigenvalues)
+    np.testing.assert_array_equal(data["y"], [2.0, 0.5])
+    assert (data.attrs["kind"], data.attrs["n_unstable"], data.attrs["n_manifold"]) == ("unstable node", 1, 1)
 
 
 # --------------------------------------------------------------------------------- finding fixed points
@@ -358,6 +362,8 @@ def test_a_minimum_of_the_speed_is_no_fixed_point():
     found = cf.find_fixed_points(never_still, bounds=(-jnp.ones(2), jnp.ones(2)), starts=24)
     assert (len(found), found.n_starts, found.n_converged) == (0, 24, 0)
     assert str(found) == "FixedPoints: 0 distinct; 0 of 24 starts converged, 0 outside the bounds"
+    assert dict(found.to_xarray().sizes) == {"point": 0, "mode": 0}
+    assert found.to_xarray().attrs == {"n_starts": 24, "n_converged": 0, "n_outside": 0}
 
 
 def test_every_start_ends_at_its_own_solution():
@@ -370,6 +376,19 @@ def test_every_start_ends_at_its_own_solution():
         assert isinstance(point.point, cf.Weights)
         np.testing.assert_allclose(point.point.end_to_end, flow.S, atol=1e-12)
         assert counts(point) == counts_on_solution_manifold(flow, point.point)
+    data = found.to_xarray()
+    assert dict(data.sizes) == {
+        "point": 6,
+        "mode": 16,
+        "W1_axis0": 4,
+        "W1_axis1": 3,
+        "W2_axis0": 1,
+        "W2_axis1": 4,
+    }
+    for i, point in enumerate(found):
+        assert (data["kind"][i], data["n_stable"][i]) == (point.kind, point.n_stable)
+        np.testing.assert_array_equal(data["W1"][i], point.point.W1)
+        np.testing.assert_array_equal(data["real"][i] + 1j * data["imaginary"][i], point.eigenvalues)
 
 
 def test_every_start_ends_at_a_solution_or_on_the_manifold_of_the_origin():
@@ -391,6 +410,7 @@ def test_coinciding_guesses_give_one_point():
     guesses = jnp.array([[0.1, 0.0], [0.1, 0.0], [0.0, -0.2], [0.05, 0.1]])
     found = cf.find_fixed_points(pendulum, guesses, args=0.3)
     assert [point.kind for point in found] == ["stable focus"]
+    assert (found[0],) == found[:1] == found.points
     assert (found.n_starts, found.n_converged, found.n_outside) == (4, 4, 0)
 
 
