@@ -1,12 +1,14 @@
 """Constant symmetric metrics in which a flow follows a gradient: all of them, from Jacobians at sampled points."""
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Literal
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.gradient.diagonal_metric import in_units
 from curlflow.gradient.most_positive import SINGULAR, most_positive
 
@@ -14,7 +16,7 @@ from curlflow.gradient.most_positive import SINGULAR, most_positive
 LARGEST_SEARCH = 48
 
 
-@dataclass(frozen=True)
+@result
 class ConstantMetric:
     """The constant symmetric matrices G for which G f is a gradient; part of what `is_gradient` returns.
 
@@ -68,6 +70,13 @@ class ConstantMetric:
             return 1.0
         return 1 - (risk / self.points) ** (1 / left)
 
+    def to_xarray(self) -> xr.Dataset:
+        """The matrix `G` along `row` and `column`, if there is one; the rest as attributes."""
+        return xr.Dataset(
+            {} if self.G is None else {"G": (("row", "column"), self.G)},
+            attrs={each.name: getattr(self, each.name) for each in fields(self) if each.name != "G"},
+        )
+
     def __str__(self) -> str:
         name = {
             "positive": "a positive definite constant metric",
@@ -76,7 +85,7 @@ class ConstantMetric:
             else "only an indefinite constant metric",
             "none": "no constant metric",
         }[self.kind]
-        return f"{name} (residual {self.residual:.1e}, {self.dimension}-dimensional, rank {self.rank})"
+        return f"ConstantMetric: {name} (residual {self.residual:.1e}, {self.dimension}-dimensional, rank {self.rank})"
 
 
 def constant_metrics(

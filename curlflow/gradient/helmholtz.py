@@ -3,8 +3,6 @@
 Both potentials are polynomials, found by projection: no grid, and for polynomial flows no error but that of their corners.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.linalg
 import xarray as xr
@@ -12,11 +10,12 @@ from jaxtyping import Float
 from numpy.polynomial import legendre
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
 from curlflow.system import Args, Flow
 
 
-@dataclass(frozen=True)
+@result
 class HelmholtzSplit:
     """A velocity field on a window of a plane, split in two; made by `helmholtz_split`.
 

@@ -1,13 +1,14 @@
 """The question whether a flow is a gradient flow, and its answer with the evidence."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 from scipy.stats import beta
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow._trees import float64, take
 from curlflow.fixed_points.linearize import dense_jacobian
 from curlflow.gradient import diagonal_metric as diagonal
@@ -15,7 +16,7 @@ from curlflow.gradient.constant_metric import LARGEST_SEARCH, ConstantMetric, co
 from curlflow.system import Args, Flow, StateLike, flow_state
 
 
-@dataclass(frozen=True)
+@result
 class GradientTest:
     """Whether a flow is a gradient flow, with the evidence; made by `is_gradient`. True in a boolean context if it is.
 
@@ -78,6 +79,22 @@ class GradientTest:
             return 1.0
         return float(beta.ppf(1 - risk, self.failures + 1, self.points - self.failures))
 
+    def to_xarray(self) -> xr.Dataset:
+        """The metrics, if there are any: the diagonal one along `row`, the symmetric one along `row` and `column`.
+
+        The rest stands in the attributes, that of the symmetric metric under names which begin with `constant_metric`.
+        """
+        variables, attributes = {}, {}
+        if self.diagonal_metric is not None:
+            variables["diagonal_metric"] = ("row", self.diagonal_metric)
+        if self.constant_metric is not None:
+            constant = self.constant_metric.to_xarray()
+            variables |= {f"constant_metric_{name}": matrix for name, matrix in constant.items()}
+            attributes = {f"constant_metric_{name}": value for name, value in constant.attrs.items()}
+        own = ("asymmetry", "points", "failures", "metric", "metric_residual", "tolerance")
+        attributes |= {"is_gradient": int(self.is_gradient), **{name: getattr(self, name) for name in own}}
+        return xr.Dataset(variables, attrs=attributes)
+
     def __bool__(self) -> bool:
         return self.is_gradient
 
@@ -88,10 +105,11 @@ class GradientTest:
             "indefinite": "a gradient flow only in an indefinite diagonal metric",
             "none": "a gradient flow in no constant diagonal metric",
         }[self.metric]
+        constant = "" if self.constant_metric is None else f"; {self.constant_metric}"
         return (
             f"GradientTest: {first} (asymmetry {self.asymmetry:.1e}); "
             f"{second} (residual {self.metric_residual:.1e})"
-            f"{'' if self.constant_metric is None else f'; {self.constant_metric}'}; {self.points} points"
+            f"{constant.replace('ConstantMetric: ', '')}; {self.points} points"
         )
 
 

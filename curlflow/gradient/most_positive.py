@@ -1,15 +1,16 @@
 """Is there a positive definite matrix in a space of symmetric matrices? A small semidefinite programme."""
 
-from dataclasses import dataclass
-
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
+
+from curlflow._results import result
 
 # The smallest eigenvalue, at Frobenius norm 1, from which a matrix counts as positive definite, and as nonsingular.
 SINGULAR = 1e-8
 
 
-@dataclass(frozen=True)
+@result
 class MostPositive:
     """The matrix of Frobenius norm 1 with the largest smallest eigenvalue, between two bounds that were computed.
 
@@ -26,6 +27,15 @@ class MostPositive:
     G: Float[np.ndarray, "n n"]
     lower: float
     upper: float
+
+    def to_xarray(self) -> xr.Dataset:
+        """The matrix along `row` and `column`; the bounds as attributes."""
+        return xr.Dataset(
+            {"G": (("row", "column"), self.G)}, attrs={"lower": self.lower, "upper": self.upper}
+        )
+
+    def __str__(self) -> str:
+        return f"MostPositive: smallest eigenvalue {self.lower:.6g} at norm 1, at most {self.upper:.6g}"
 
 
 def most_positive(space: Float[np.ndarray, "dimension n n"]) -> MostPositive:

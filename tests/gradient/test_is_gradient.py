@@ -411,6 +411,18 @@ def test_large_states_are_not_searched():
     assert found
     assert found.constant_metric is None
     assert "constant metric" not in str(found)
+    assert list(found.to_xarray().variables) == ["diagonal_metric"]
+
+
+def test_the_dataset_holds_both_metrics():
+    found = cf.is_gradient(Linear(-jnp.diag(jnp.array([1.0, 2.0, 3.0]))), points(3))
+    constant, data = found.constant_metric, found.to_xarray()
+    assert constant is not None
+    np.testing.assert_array_equal(data["diagonal_metric"], found.diagonal_metric)
+    np.testing.assert_array_equal(data["constant_metric_G"], constant.G)
+    assert data.attrs["is_gradient"] == 1
+    assert data.attrs["constant_metric_dimension"] == constant.dimension
+    assert str(constant).removeprefix("ConstantMetric: ") in str(found)
 
 
 # ------------------------------------------------------------------------------------- what a pass is worth
