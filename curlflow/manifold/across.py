@@ -1,18 +1,17 @@
 """The exact spectrum of the two-layer network across its solution manifold."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.models import CurlFlow, Weights
 
 EPS = float(np.finfo(np.float64).eps)
 
 
-@dataclass(frozen=True)
+@result
 class TransverseSpectrum:
     """Eigenvalues of a curl flow's Jacobian at a point of its solution manifold, made by `transverse_spectrum`.
 
@@ -127,7 +126,7 @@ def transverse_spectrum(flow: CurlFlow, W: Weights) -> TransverseSpectrum:
     eigenvalues = -np.array([np.linalg.eigvalsh(matrix) for matrix in matrices])
     N, M = W1.shape
     P, modes = eigenvalues.shape
-    largest = max(np.linalg.norm(matrix, 2) for matrix in matrices)
+    largest = float(max(np.linalg.norm(matrix, 2) for matrix in matrices))
     return TransverseSpectrum(eigenvalues, gains, N * (M + P) - P * modes, 8 * M * EPS * largest)
 
 

@@ -1,6 +1,5 @@
 """Spectra of any network's errors on its samples, beside weights that solve its task."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -8,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Complex, Float, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Complex, Float
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.models import NormConstrained, StudentFlow
+from curlflow.system import State, StateLike
 
 # Directions of the error that are followed at once: enough to fill the processor, few enough for a laptop's memory.
 AT_ONCE = 64
@@ -20,7 +20,7 @@ AT_ONCE = 64
 SOLVED = 1e-6
 
 
-@dataclass(frozen=True)
+@result
 class ErrorSpectrum:
     """Rates at which errors on samples grow or decay beside a solution, made by `error_spectrum`.
 
@@ -62,7 +62,7 @@ class ErrorSpectrum:
         return f"ErrorSpectrum: {self.eigenvalues.size} eigenvalues, {verdict}, leading eigenvalue {self.leading:.6g}"
 
 
-def error_spectrum(flow: StudentFlow | NormConstrained, W: PyTree[ArrayLike]) -> ErrorSpectrum:
+def error_spectrum(flow: StudentFlow | NormConstrained, W: StateLike) -> ErrorSpectrum:
     r"""Rates at which a network's errors on its samples grow or decay beside a solution, without the weights' Jacobian.
 
     The velocity of a `StudentFlow` depends on its targets y linearly, through the errors e = y − ŷ. Beside weights that solve
@@ -132,12 +132,12 @@ def error_spectrum(flow: StudentFlow | NormConstrained, W: PyTree[ArrayLike]) ->
 
 
 @eqx.filter_jit
-def _tangent_kernel(flow: StudentFlow | NormConstrained, W: PyTree[Array]) -> Float[Array, "errors errors"]:
+def _tangent_kernel(flow: StudentFlow | NormConstrained, W: State) -> Float[Array, "errors errors"]:
     """Θ, column by column: how errors drive the weights, and how that drives the outputs."""
     student = _student(flow)
     X, shape = student.X.astype(jnp.float64), student.targets.shape
 
-    def velocity(targets: Array) -> PyTree[Array]:
+    def velocity(targets: Array) -> State:
         return eqx.tree_at(_targets, flow, targets)(0.0, W)
 
     _, drive = jax.linearize(velocity, student.targets)
@@ -163,7 +163,7 @@ def _student(flow: StudentFlow | NormConstrained) -> StudentFlow:
     return student
 
 
-def _require_solution(student: StudentFlow, W: PyTree[Array]) -> None:
+def _require_solution(student: StudentFlow, W: State) -> None:
     error = (2 * float(student.error(W))) ** 0.5
     size = float(jnp.sqrt((student.targets.astype(jnp.float64) ** 2).sum(1).mean()))
     if not error <= SOLVED * size:

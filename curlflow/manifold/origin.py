@@ -1,15 +1,15 @@
 """The exact spectrum of the two-layer network at the origin."""
 
-from dataclasses import dataclass
-
 import numpy as np
+import xarray as xr
 from jaxtyping import Complex, Float
 
+from curlflow._results import result
 from curlflow.manifold.across import EPS, require_curl_flow
 from curlflow.models import CurlFlow
 
 
-@dataclass(frozen=True)
+@result
 class OriginSpectrum:
     """Eigenvalues of a curl flow's Jacobian at the origin, made by `origin_spectrum`.
 
@@ -34,6 +34,17 @@ class OriginSpectrum:
     n_saddle_planes: int
     n_centre_planes: int
     n_zero: int
+
+    def to_xarray(self) -> xr.Dataset:
+        """Real and imaginary parts along `mode`, the teacher's gains along `output`; the counts as attributes."""
+        return xr.Dataset(
+            {
+                "real": ("mode", np.real(self.eigenvalues)),
+                "imaginary": ("mode", np.imag(self.eigenvalues)),
+                "teacher_gain": ("output", self.teacher_gains),
+            },
+            attrs={name: getattr(self, name) for name in ("n_saddle_planes", "n_centre_planes", "n_zero")},
+        )
 
     def __str__(self) -> str:
         return (

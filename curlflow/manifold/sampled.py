@@ -1,18 +1,19 @@
 """How often random networks of a finite size are unstable at their solutions."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import numpy as np
 import scipy.linalg
+import xarray as xr
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.ensembles import sign_pattern
 
 
-@dataclass(frozen=True)
+@result
 class StabilitySample:
     """Stability margins of random networks of one size, made by `sample_stability`.
 
@@ -40,6 +41,13 @@ class StabilitySample:
         """The standard error of that fraction, by Wilson's formula: positive even if all networks agree."""
         n, p = self.margins.size, self.probability
         return float(np.sqrt(n * p * (1 - p) + 0.25) / (n + 1))
+
+    def to_xarray(self) -> xr.Dataset:
+        """The margins along `sample`; the fraction of unstable networks and its standard error as attributes."""
+        return xr.Dataset(
+            {"margin": ("sample", self.margins)},
+            attrs={"probability": self.probability, "standard_error": self.standard_error},
+        )
 
     def __str__(self) -> str:
         n = self.margins.size
