@@ -1,6 +1,6 @@
 """Planes in state space, in which a large flow can be looked at."""
 
-from typing import Any, final
+from typing import TypeAlias, final
 
 import equinox as eqx
 import jax
@@ -18,7 +18,9 @@ from curlflow.orbits.series import leading_components
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.system import Args, Flow, State, StateLike, coordinate_names, flow_state, require_flow
 
-Limits = tuple[float, float]
+Limits: TypeAlias = tuple[float, float]
+# A coordinate of a state: its index when flattened, or the name of a leaf and the index in it.
+Coordinate: TypeAlias = int | tuple[str | int, ...]
 
 
 @final
@@ -70,7 +72,7 @@ def _embed(plane: Plane, points: Array) -> State:
     return jax.vmap(unravel)(origin + points @ plane.axes)
 
 
-def coordinate_plane(origin: StateLike, first: int | tuple[Any, ...], second: int | tuple[Any, ...]) -> Plane:
+def coordinate_plane(origin: StateLike, first: Coordinate, second: Coordinate) -> Plane:
     """The plane of two coordinates of the state, for example two weights, the others held at `origin`.
 
     Parameters
@@ -247,7 +249,7 @@ def velocity_in_plane(
     return _velocity(system, plane.embed(points), plane.axes, float64(t), args)
 
 
-def window_limits(name: str, limits: Any) -> Limits:
+def window_limits(name: str, limits: Limits) -> Limits:
     """A pair (low, high) of finite numbers in this order; ValueError for anything else."""
     try:
         low, high = limits
@@ -268,7 +270,7 @@ def _coordinate_names(origin: State) -> list[str]:
     return names
 
 
-def _coordinate_index(names: list[str], which: int | tuple[Any, ...]) -> int:
+def _coordinate_index(names: list[str], which: Coordinate) -> int:
     if isinstance(which, tuple):
         name = "".join(str(part) for part in (*which[:1], list(which[1:]) or ""))
         if name in names:

@@ -12,12 +12,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.spatial import KDTree
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._results import result
 from curlflow._trees import float64, take
 from curlflow.fixed_points import FixedPoint, Kind
 from curlflow.fixed_points.find import MOST_DESCENT_STEPS, search, uniform_starts
@@ -30,7 +32,7 @@ from curlflow.system import Args, Flow, State, known
 STARTS = 48
 
 
-@dataclass(frozen=True)
+@result
 class FixedCurve:
     """A curve of fixed points in a planar flow.
 
@@ -51,8 +53,18 @@ class FixedCurve:
         share = self.transverse[before] / (self.transverse[before] - self.transverse[before + 1])
         return self.points[before] + share[:, None] * (self.points[before + 1] - self.points[before])
 
+    def to_xarray(self) -> xr.Dataset:
+        """The points along `point` and `component`, the eigenvalue across the curve along `point`."""
+        return xr.Dataset(
+            {"position": (("point", "component"), self.points), "transverse": ("point", self.transverse)}
+        )
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        attracting, changes = np.mean(self.transverse < 0), len(self.stability_changes())
+        return f"FixedCurve: {attracting:.1%} of it attracting; changes of stability: {changes}; {len(self.points)} points"
+
+
+@result
 class Survey:
     """A flow seen in a window of a plane, made by `survey`.
 
@@ -88,6 +100,46 @@ class Survey:
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
     separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+
+    def to_xarray(self) -> xr.Dataset:
+        """Velocity, loss and share out of the plane along `component`, `y` and `x`; what was found as lists of points.
+
+        Fixed points stand along `fixed_point`. The points of all curves of fixed points stand along `curve_point`, those of
+        all separatrices along `separatrix_point`, each with the number of its own curve.
+        """
+        loss = {} if self.loss is None else {"loss": (("y", "x"), self.loss)}
+        places = [_place(self.plane, point) for point in self.fixed_points]
+        transverse = [curve.transverse for curve in self.curves]
+        return xr.Dataset(
+            {
+                "velocity": (("component", "y", "x"), self.velocity),
+                "out_of_plane": (("y", "x"), self.out_of_plane),
+                **loss,
+                "fixed_point_position": (("fixed_point", "component"), np.reshape(places, (-1, 2))),
+                "fixed_point_kind": ("fixed_point", np.array([p.kind.value for p in self.fixed_points], str)),
+                **_listed("curve", [curve.points for curve in self.curves]),
+                "curve_transverse": ("curve_point", np.concatenate([np.zeros(0), *transverse])),
+                **_listed("separatrix", self.separatrices),
+            },
+            coords={"x": self.x, "y": self.y},
+            attrs={"xlabel": self.plane.labels[0], "ylabel": self.plane.labels[1]},
+        )
+
+    def __str__(self) -> str:
+        (low, high), (bottom, top) = self.xlim, self.ylim
+        return (
+            f"Survey: [{low:g}, {high:g}] × [{bottom:g}, {top:g}]; fixed points: {len(self.fixed_points)} isolated, "
+            f"{len(self.curves)} curves; separatrices: {len(self.separatrices)}; {len(self.x)} × {len(self.y)} points"
+        )
+
+
+def _listed(name: str, curves: Sequence[Float[np.ndarray, "_ 2"]]) -> dict[str, tuple[Any, np.ndarray]]:
+    """The points of several curves as one list, and the number of the curve that each belongs to."""
+    numbers = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
+    return {
+        f"{name}_position": ((f"{name}_point", "component"), np.concatenate([np.zeros((0, 2)), *curves])),
+        name: (f"{name}_point", numbers),
+    }
 
 
 def survey(

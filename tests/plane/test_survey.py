@@ -121,6 +121,31 @@ def test_flipping_the_other_layer_runs_the_same_picture_backwards():
 def test_a_window_without_fixed_points_is_empty():
     seen = cf.plane.survey(cf.toy_flow(1.0), (1.2, 2.0), (1.2, 2.0), resolution=5)
     assert (seen.fixed_points, seen.curves, seen.separatrices) == ((), (), ())
+    data = seen.to_xarray()
+    assert [data.sizes[name] for name in ("fixed_point", "curve_point", "separatrix_point")] == [0, 0, 0]
+
+
+def test_the_dataset_lists_what_was_found(curl: cf.plane.Survey):
+    data = curl.to_xarray()
+    np.testing.assert_array_equal(data["velocity"], curl.velocity)
+    np.testing.assert_array_equal(data["loss"], curl.loss)
+    np.testing.assert_allclose(data["fixed_point_position"], [[0, 0]], atol=1e-9)
+    assert data["fixed_point_kind"].values.tolist() == ["centre"]
+    for i, curve in enumerate(curl.curves):
+        here = data["curve"] == i
+        np.testing.assert_array_equal(data["curve_position"][here], curve.points)
+        np.testing.assert_array_equal(data["curve_transverse"][here], curve.transverse)
+    for i, orbit in enumerate(curl.separatrices):
+        np.testing.assert_array_equal(data["separatrix_position"][data["separatrix"] == i], orbit)
+    assert repr(curl).endswith(
+        f"fixed points: 1 isolated, 2 curves; separatrices: {len(curl.separatrices)}; {len(curl.x)} × {len(curl.y)} points"
+    )
+
+
+def test_a_curve_of_fixed_points_says_where_it_attracts(curl: cf.plane.Survey):
+    for curve in curl.curves:
+        words = f"FixedCurve: {(curve.transverse < 0).mean():.1%} of it attracting; changes of stability: 1; "
+        assert str(curve).startswith(words)
 
 
 # -------------------------------------------------------------------------------- other planar flows
