@@ -1,14 +1,15 @@
 """Which of two rules learns faster: paired times to a threshold, of which some may never have come."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from curlflow import _checks
+from curlflow._results import result
 
 __all__ = [
     "compare_times",
@@ -18,7 +19,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@result
 class SurvivalCurve:
     """The share of runs still above the threshold, against time: a Kaplan–Meier estimate, made by `survival_curve`.
 
@@ -40,8 +41,20 @@ class SurvivalCurve:
     upper: Float[np.ndarray, " events"]
     horizon: float
 
+    def to_xarray(self) -> xr.Dataset:
+        """Share and confidence limits along `time`; the horizon as attribute."""
+        return xr.Dataset(
+            {name: ("time", getattr(self, name)) for name in ("share", "lower", "upper")},
+            coords={"time": self.times},
+            attrs={"horizon": self.horizon},
+        )
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        left = f"{self.share[-1]:.3g} [{self.lower[-1]:.3g}, {self.upper[-1]:.3g}]"
+        return f"SurvivalCurve: a share of {left} still above at the horizon {self.horizon:g}; {len(self.times) - 1} times"
+
+
+@result
 class TimesComparison:
     """Two rules compared over the same seeds, by the times they took to a threshold; made by `compare_times`.
 
@@ -99,14 +112,20 @@ class TimesComparison:
         )
         return first, second
 
+    def to_xarray(self) -> xr.Dataset:
+        """The times of both rules along `pair`; as attributes whatever is known of the rest."""
+        arrays = {name: ("pair", getattr(self, name)) for name in ("first", "second")}
+        rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in arrays}
+        return xr.Dataset(arrays, attrs={name: value for name, value in rest.items() if value is not None})
+
     def __str__(self) -> str:
-        """One line: counts, tests, and the ratio of medians with its interval."""
         (a, b), pairs = self.names, len(self.first)
         low, high = self.ratio_of_medians_interval
         undecided = f", {self.undecided} undecided" if self.undecided else ""
         t_test = "" if self.t_test is None else f", paired t-test p = {self.t_test:.2g}"
         return (
-            f"{a} faster than {b} in {self.first_faster} of {pairs} pairs, slower in {self.second_faster}{undecided}: "
+            f"TimesComparison: {a} faster than {b} in {self.first_faster} of {pairs} pairs, "
+            f"slower in {self.second_faster}{undecided}: "
             f"median time of {b} over {a} {_known(*self.ratio_of_medians)} [{low:.3g}, {high:.3g}]; "
             f"sign test p = {self.sign_test:.2g}, signed-rank p = {self.signed_rank_test:.2g}{t_test}"
         )
@@ -281,7 +300,7 @@ def _ratio_bounds(first: np.ndarray, second: np.ndarray, horizon: float) -> tupl
     return float(lowest), float(1 / least_inverse) if least_inverse > 0 else np.inf
 
 
-def _lowest_ratio(below: np.ndarray, above: np.ndarray, horizon: float, axis: int = -1) -> Any:
+def _lowest_ratio(below: np.ndarray, above: np.ndarray, horizon: float, axis: int = -1) -> np.ndarray:
     """The least value of median(above) / median(below): missing times are the horizon above, and infinite below."""
     return np.median(np.minimum(above, horizon), axis=axis) / np.median(below, axis=axis)
 

@@ -138,6 +138,17 @@ def test_survival_falls_by_hand():
     np.testing.assert_allclose(one.upper, [1.0, 0.975])  # no run above in one: 1 − α/2
     nobody = cf.races.survival_curve([NEVER, NEVER], horizon=10.0)
     assert (nobody.times.tolist(), nobody.share.tolist()) == ([0.0], [1.0])
+    np.testing.assert_array_equal(curve.to_xarray()["share"].sel(time=3.0), 0.4)
+    assert str(curve).startswith(
+        "SurvivalCurve: a share of 0.2 [0.00505, 0.716] still above at the horizon 10; 3 times"
+    )
+
+
+def test_the_dataset_of_a_comparison_leaves_out_what_is_not_known():
+    data = compare([1.0, 2.0, 4.0], [3.0, 6.0, NEVER]).to_xarray()
+    np.testing.assert_array_equal(data["second"], [3.0, 6.0, NEVER])
+    assert data.attrs["first_faster"] == 3
+    assert not {"t_test", "geometric_mean_ratio"} & set(data.attrs)
 
 
 def test_the_figure_shows_the_curves():
