@@ -1,16 +1,17 @@
 """Observables of recorded series: states or values with a leading time axis."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float, PyTree
+import xarray as xr
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow._trees import flatten_states
+from curlflow.system import StateLike
 
 
-def order_parameter(ys: PyTree) -> float:
+def order_parameter(ys: StateLike) -> float:
     r"""The paper's order parameter q of recorded states: fluctuations in time against the spread among weights.
 
     .. math::  q = \frac{\mathbb{E}\left[\langle (w - \langle w \rangle)^2 \rangle\right]}{\mathbb{V}[\langle w \rangle]}
@@ -91,7 +92,7 @@ def autocorrelation(values: ArrayLike, lags: int | None = None) -> Float[np.ndar
     return np.where(varies, correlation, at_lag_zero.astype(float))
 
 
-@dataclass(frozen=True)
+@result
 class PrincipalComponents:
     """A cloud of states in its directions of largest variance, made by `principal_components`.
 
@@ -112,8 +113,23 @@ class PrincipalComponents:
     mean: Float[np.ndarray, " numbers"]
     explained: Float[np.ndarray, " k"]
 
+    def to_xarray(self) -> xr.Dataset:
+        """Scores along `time` and `component`, directions along `component` and `number`, the mean along `number`."""
+        return xr.Dataset(
+            {
+                "score": (("time", "component"), self.scores),
+                "direction": (("component", "number"), self.directions),
+                "mean": ("number", self.mean),
+                "explained": ("component", self.explained),
+            }
+        )
 
-def principal_components(ys: PyTree, k: int = 2) -> PrincipalComponents:
+    def __str__(self) -> str:
+        (times, k), n = self.scores.shape, self.mean.size
+        return f"PrincipalComponents: {k} of {n} directions explain {self.explained.sum():.1%} of the variance; {times} times"
+
+
+def principal_components(ys: StateLike, k: int = 2) -> PrincipalComponents:
     """The first k principal components of recorded states.
 
     Parameters

@@ -241,6 +241,9 @@ def test_principal_components_diagonalise_the_covariance():
     eigenvalues = np.linalg.eigvalsh(np.cov(states.T))[::-1]
     np.testing.assert_allclose(found.explained, eigenvalues / eigenvalues.sum(), atol=1e-12)
     assert (np.take_along_axis(found.directions, np.abs(found.directions).argmax(1)[:, None], 1) > 0).all()
+    data = found.to_xarray()
+    assert dict(data.sizes) == {"time": 40, "component": 7, "number": 7}
+    np.testing.assert_allclose(data["score"] @ data["direction"] + data["mean"], states, atol=1e-12)
     with pytest.raises(ValueError, match="`k` must not exceed"):
         cf.orbits.principal_components(ys, k=8)
     with pytest.raises(ValueError, match="`ys` must vary"):
