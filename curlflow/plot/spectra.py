@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from curlflow import _checks
 from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
+from curlflow.random_matrix import Atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ def spectrum(
     x: ArrayLike,
     density: ArrayLike,
     *,
-    atoms: tuple[ArrayLike, ArrayLike] | None = None,
+    atoms: Atoms | None = None,
     bins: int = 60,
     ax: Axes | None = None,
 ) -> SpectrumPlot:
@@ -57,7 +58,7 @@ def spectrum(
     x, density
         The curve, both of shape (points,); not a number where it should be interrupted.
     atoms
-        Positions and masses of the atoms. A stem's height over the axis' height is the mass, which is also written beside it.
+        What `spectral_atoms` returned. A stem's height over the axis' height is the mass, which is also written beside it.
     bins
         Number of histogram bins over the range of `x`.
     ax
@@ -91,7 +92,10 @@ def spectrum(
     if x.shape != density.shape:
         raise ValueError(f"`density` must have the shape of `x`, {x.shape}, but has shape {density.shape}.")
     assert ax is not None
-    positions, masses = (np.asarray(part, np.float64).ravel() for part in atoms or ([], []))
+    positions, masses = (
+        np.asarray(part, np.float64).ravel()
+        for part in (([], []) if atoms is None else (atoms.positions, atoms.masses))
+    )
     on_atom = np.any(np.abs(values[:, None] - positions[masses > 0]) < 1e-9, axis=1)
     heights, cuts = np.histogram(values[~on_atom], bins, (np.nanmin(x), np.nanmax(x)))
     heights = heights / (values.size * np.diff(cuts))

@@ -54,6 +54,12 @@ def require_broadcastable(names: tuple[str, ...], arrays: tuple[Array, ...]) -> 
         raise ValueError(f"The arguments must broadcast to a common shape, but have {listed}.") from error
 
 
+def along_axes(values: ArrayLike, *own: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Values as a variable of a dataset: along the axes of the arguments, axis0, axis1, …, and dimensions of their `own`."""
+    array = np.asarray(values)
+    return (*(f"axis{i}" for i in range(array.ndim - len(own))), *own), array
+
+
 def _refuse_where(name: str, array: Array, bad: Callable[[np.ndarray], np.ndarray], demand: str) -> None:
     if _checks.is_traced(array):
         return

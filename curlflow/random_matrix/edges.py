@@ -1,20 +1,22 @@
 """Where the spectrum of X = κ D1 + W1ᵀ D2 W1 lies: the edges of its bands, its atoms, its outliers."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import xarray as xr
+from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.random_matrix._arguments import law_arguments, not_exactly_one
+from curlflow._results import in_words, pytree_result
+from curlflow.random_matrix._arguments import along_axes, law_arguments, not_exactly_one
 from curlflow.random_matrix._law import SMALLEST_FRACTION, SpectralMap, readout_spike, spectral_map
 from curlflow.random_matrix._roots import falling_root
 
 
-class Atoms(NamedTuple):
+@pytree_result
+class Atoms:
     """The eigenvalues of X that a finite fraction of eigenvectors share.
 
     Attributes
@@ -25,11 +27,21 @@ class Atoms(NamedTuple):
         The fraction of eigenvalues at each, shape (…, 2); 0 where there is no atom.
     """
 
-    positions: Array
-    masses: Array
+    positions: Float[Array, "*laws 2"]
+    masses: Float[Array, "*laws 2"]
+
+    def to_xarray(self) -> xr.Dataset:
+        """Positions and masses along `atom`, after the axes of the arguments, `axis0`, `axis1`, …."""
+        return xr.Dataset(
+            {"position": along_axes(self.positions, "atom"), "mass": along_axes(self.masses, "atom")}
+        )
+
+    def __str__(self) -> str:
+        return f"Atoms: masses {in_words(self.masses)} at {in_words(self.positions)}"
 
 
-class Outlier(NamedTuple):
+@pytree_result
+class Outlier:
     """The smallest eigenvalue of X when a finite number of units is flipped besides the fractions of the law.
 
     Attributes
@@ -40,8 +52,15 @@ class Outlier(NamedTuple):
         Whether it has left the bulk, shape (…); otherwise `position` is the left end of the spectrum.
     """
 
-    position: Array
-    detached: Array
+    position: Float[Array, "*laws"]
+    detached: Bool[Array, "*laws"]
+
+    def to_xarray(self) -> xr.Dataset:
+        """Both along the axes of the arguments, `axis0`, `axis1`, …."""
+        return xr.Dataset({"position": along_axes(self.position), "detached": along_axes(self.detached)})
+
+    def __str__(self) -> str:
+        return f"Outlier: smallest eigenvalue {in_words(self.position)}; detached from the bulk: {in_words(self.detached)}"
 
 
 def spectral_edges(c: ArrayLike, alpha_h: ArrayLike, alpha_r: ArrayLike, kappa: ArrayLike = 1.0) -> jax.Array:

@@ -1,14 +1,20 @@
 """How far a network of finite size strays from the law of infinitely wide ones."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import xarray as xr
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from curlflow.random_matrix._arguments import law_arguments, positive_array, require_broadcastable
+from curlflow._results import in_words, pytree_result
+from curlflow.random_matrix._arguments import (
+    along_axes,
+    law_arguments,
+    positive_array,
+    require_broadcastable,
+)
 from curlflow.random_matrix._law import spectral_map
 from curlflow.random_matrix.edges import left_critical_point, left_end
 
@@ -17,7 +23,8 @@ TRACY_WIDOM_MEAN = -1.2065335745820
 TRACY_WIDOM_VARIANCE = 1.6077810345810
 
 
-class FiniteSizeMargin(NamedTuple):
+@pytree_result
+class FiniteSizeMargin:
     """The smallest eigenvalue of X over random networks of one size.
 
     Attributes
@@ -26,8 +33,17 @@ class FiniteSizeMargin(NamedTuple):
         In units of σ1², shape (…).
     """
 
-    mean: Array
-    standard_deviation: Array
+    mean: Float[Array, "*laws"]
+    standard_deviation: Float[Array, "*laws"]
+
+    def to_xarray(self) -> xr.Dataset:
+        """Both along the axes of the arguments, `axis0`, `axis1`, …."""
+        return xr.Dataset(
+            {"mean": along_axes(self.mean), "standard_deviation": along_axes(self.standard_deviation)}
+        )
+
+    def __str__(self) -> str:
+        return f"FiniteSizeMargin: {in_words(self.mean)} ± {in_words(self.standard_deviation)}"
 
 
 def finite_size_margin(

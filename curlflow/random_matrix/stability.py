@@ -1,15 +1,18 @@
 """When flipped units destabilise the solution manifold of a wide network."""
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import xarray as xr
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._results import in_words, pytree_result
 from curlflow.random_matrix._arguments import (
+    along_axes,
     fraction_array,
     law_arguments,
     not_exactly_one,
@@ -21,7 +24,8 @@ from curlflow.random_matrix._roots import falling_root
 from curlflow.random_matrix.edges import left_end
 
 
-class InstabilityWindow(NamedTuple):
+@pytree_result
+class InstabilityWindow:
     """The ratios c = M/N at which the solution manifold is unstable: lower < c < upper.
 
     Attributes
@@ -32,8 +36,15 @@ class InstabilityWindow(NamedTuple):
         Stable above, shape (…). Infinite unless αh = 0 and κ > 1.
     """
 
-    lower: Array
-    upper: Array
+    lower: Float[Array, "*laws"]
+    upper: Float[Array, "*laws"]
+
+    def to_xarray(self) -> xr.Dataset:
+        """Both ends along the axes of the arguments, `axis0`, `axis1`, …."""
+        return xr.Dataset({"lower": along_axes(self.lower), "upper": along_axes(self.upper)})
+
+    def __str__(self) -> str:
+        return f"InstabilityWindow: unstable for {in_words(self.lower)} < c < {in_words(self.upper)}"
 
 
 def stability_boundary(
@@ -145,7 +156,7 @@ def instability_window(alpha_h: ArrayLike, alpha_r: ArrayLike, kappa: ArrayLike 
     >>> instability_window(0.2, 0.1).lower.round(6)
     Array(0.213122, dtype=float64)
     >>> instability_window(0.0, 1.0, kappa=4.0)  # X = 4 − W1ᵀ W1
-    InstabilityWindow(lower=Array(0., dtype=float64), upper=Array(1., dtype=float64))
+    InstabilityWindow: unstable for 0 < c < 1
     """
     alpha_h, alpha_r = fraction_array("alpha_h", alpha_h), fraction_array("alpha_r", alpha_r)
     kappa = positive_array("kappa", kappa)

@@ -126,6 +126,9 @@ def test_saddles_and_centres_swap_when_sigma_is_negative():
     assert (positive.n_saddle_planes, positive.n_centre_planes) == (3, 1)
     assert (negative.n_saddle_planes, negative.n_centre_planes) == (1, 3)
     assert str(negative) == "OriginSpectrum: 1 saddle planes, 3 centre planes, 4 zero eigenvalues"
+    data = negative.to_xarray()
+    np.testing.assert_array_equal(data["real"] + 1j * data["imaginary"], negative.eigenvalues)
+    np.testing.assert_array_equal(data["teacher_gain"], negative.teacher_gains)
 
 
 def test_teacher_gains_that_cancel_are_zero():
@@ -180,11 +183,12 @@ def test_margins_of_finite_networks_have_the_predicted_mean_and_spread(N, M, alp
     arguments = {"N": N, "M": M, "alpha_h": alpha_h, "alpha_r": alpha_r}
     sample = sample_stability(jax.random.key(1), **arguments, weights=weights, samples=samples)
     kurtosis = 3.0 if weights == "gaussian" else 9 / 5
-    mean, deviation = finite_size_margin(**arguments, kurtosis=kurtosis)
-    assert sample.margins.std() == pytest.approx(float(deviation), rel=0.15)  # its own standard error is 4 %
+    margin = finite_size_margin(**arguments, kurtosis=kurtosis)
+    mean, deviation = float(margin.mean), float(margin.standard_deviation)
+    assert sample.margins.std() == pytest.approx(deviation, rel=0.15)  # its own standard error is 4 %
     # Sampling error, and the terms of order 1/M that the prediction leaves out.
-    allowed = 3 * float(deviation) / np.sqrt(samples) + 2 / M
-    assert sample.margins.mean() == pytest.approx(float(mean), abs=allowed)
+    allowed = 3 * deviation / np.sqrt(samples) + 2 / M
+    assert sample.margins.mean() == pytest.approx(mean, abs=allowed)
     predicted = float(instability_probability(**arguments, kurtosis=kurtosis))
     assert sample.probability == pytest.approx(predicted, abs=3 * sample.standard_error + 0.03)
 

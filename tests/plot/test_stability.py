@@ -1,5 +1,6 @@
 """The artists of stability diagrams and spectra hold the numbers they were given."""
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def test_histogram_curve_and_atoms_share_one_scale():
     eigenvalues = np.concatenate([np.full(50, 1.0), np.random.default_rng(0).uniform(2.0, 4.0, 150)])
     x = np.array([1.0, 1.5, np.nan, 2.0, 4.0])
     density = np.array([0.0, 0.0, np.nan, 0.375, 0.375])
-    drawn = cf.plot.spectrum(eigenvalues, x, density, atoms=([-1.0, 1.0], [0.0, 0.25]), bins=6)
+    atoms = cf.random_matrix.Atoms(jnp.array([-1.0, 1.0]), jnp.array([0.0, 0.25]))
+    drawn = cf.plot.spectrum(eigenvalues, x, density, atoms=atoms, bins=6)
     areas = [bar.get_width() * bar.get_height() for bar in drawn.bars]
     assert sum(areas) == pytest.approx(0.75)
     assert areas[:2] == [0, 0]

@@ -62,9 +62,9 @@ def band_nodes(law, points=400):
 
 def integral(law, function):
     nodes, weights = band_nodes(law)
-    atoms, masses = spectral_atoms(*law)
+    atoms = spectral_atoms(*law)
     return np.sum(weights * np.asarray(spectral_density(nodes, *law)) * function(nodes)) + np.sum(
-        np.asarray(masses) * function(np.asarray(atoms))
+        np.asarray(atoms.masses) * function(np.asarray(atoms.positions))
     )
 
 
@@ -124,9 +124,9 @@ def test_cdf_is_the_integral_of_the_density(law):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_atoms_are_the_jumps_of_the_cdf(law):
-    positions, masses = spectral_atoms(*law)
-    jumps = spectral_cdf(positions, *law) - spectral_cdf(positions - 1e-9, *law)
-    np.testing.assert_allclose(jumps, masses, atol=1e-7)
+    atoms = spectral_atoms(*law)
+    jumps = spectral_cdf(atoms.positions, *law) - spectral_cdf(atoms.positions - 1e-9, *law)
+    np.testing.assert_allclose(jumps, atoms.masses, atol=1e-7)
 
 
 def test_on_an_atom_the_density_is_zero_and_flat():
@@ -301,9 +301,13 @@ def test_boundaries_have_their_exact_ends(kappa):
     assert stability_boundary(alpha_r=0.5 - 1e-5, kappa=kappa) == pytest.approx(1e-10, rel=1e-4)
 
 
+def ends(window):
+    return window.lower, window.upper
+
+
 def test_gradient_flow_is_stable_and_gradient_ascent_is_not():
-    assert instability_window(0.0, 0.0) == (inf, inf)
-    assert instability_window(1.0, 1.0) == (0, inf)
+    assert ends(instability_window(0.0, 0.0)) == (inf, inf)
+    assert ends(instability_window(1.0, 1.0)) == (0, inf)
     assert np.all(is_stable(np.logspace(-3, 3, 7), 0.0, 0.0))
     assert not np.any(is_stable(np.logspace(-3, 3, 7), 1.0, 1.0))
 
@@ -324,7 +328,7 @@ def test_boundary_is_where_the_general_edge_search_finds_zero(alpha_h, alpha_r, 
 def test_window_margin_and_distribution_agree_on_stability(c, alpha_h, alpha_r, kappa):
     law = (c, alpha_h, alpha_r, kappa)
     margin = float(stability_margin(*law))
-    lower, upper = instability_window(alpha_h, alpha_r, kappa)
+    lower, upper = ends(instability_window(alpha_h, alpha_r, kappa))
     if abs(margin) > 1e-9:
         assert bool(is_stable(*law)) == (margin > 0) == (not lower < c < upper)
     support = np.concatenate(
@@ -338,11 +342,11 @@ def test_window_margin_and_distribution_agree_on_stability(c, alpha_h, alpha_r, 
 def test_with_strong_readout_weights_compressive_networks_are_stable_again(kappa):
     # All readouts flipped: X = κ − W1ᵀ W1 is stable above c = 1/(√κ − 1)².
     upper = 1 / (np.sqrt(kappa) - 1) ** 2
-    np.testing.assert_allclose(instability_window(0.0, 1.0, kappa), [0, upper], rtol=1e-12)
+    np.testing.assert_allclose(ends(instability_window(0.0, 1.0, kappa)), [0, upper], rtol=1e-12)
     # The window opens at αr = (1 − 1/κ)/2.
     opening = (1 - 1 / kappa) / 2
-    assert instability_window(0.0, opening - 1e-3, kappa) == (inf, inf)
-    lower, upper = instability_window(0.0, opening + 1e-3, kappa)
+    assert ends(instability_window(0.0, opening - 1e-3, kappa)) == (inf, inf)
+    lower, upper = ends(instability_window(0.0, opening + 1e-3, kappa))
     inside, outside = np.sqrt(lower * upper), np.array([lower * 0.99, upper * 1.01])
     assert not is_stable(inside, 0.0, opening + 1e-3, kappa)
     assert np.all(is_stable(outside, 0.0, opening + 1e-3, kappa))
@@ -384,20 +388,22 @@ def test_edge_eigenvalue_spreads_as_the_density_at_the_edge_demands(law):
     c, M = law[0], 1000
     limit, edge = float(stability_margin(*law)), float(spectral_edges(*law)[0])
     # Weights of kurtosis 1 have a fixed norm, so only the Tracy–Widom law is left: mean −1.2065 and variance 1.6078.
-    mean, deviation = finite_size_margin(M / c, M, *law[1:], kurtosis=1.0)
-    width = float(deviation) / np.sqrt(1.6077810346) * M ** (2 / 3)
+    margin = finite_size_margin(M / c, M, *law[1:], kurtosis=1.0)
+    width = float(margin.standard_deviation) / np.sqrt(1.6077810346) * M ** (2 / 3)
     beside = 1e-7
     density = np.sqrt(beside) / (np.pi * width**1.5)
     assert spectral_density(edge + beside, *law) == pytest.approx(density, rel=1e-4)
-    assert mean - limit == pytest.approx(1.2065335746 * width * M ** (-2 / 3), rel=1e-8)
+    assert margin.mean - limit == pytest.approx(1.2065335746 * width * M ** (-2 / 3), rel=1e-8)
 
 
 def test_the_norm_of_the_readout_weights_dominates_in_wide_networks():
     N = np.array([1e12, 4e12])
-    mean, deviation = finite_size_margin(N, 0.3 * N, 0.5, 0.0, 2.0, kurtosis=1.8)
+    margin = finite_size_margin(N, 0.3 * N, 0.5, 0.0, 2.0, kurtosis=1.8)
     slope = (stability_margin(0.3, 0.5, 0.0, 2.001) - stability_margin(0.3, 0.5, 0.0, 1.999)) / 0.002
-    np.testing.assert_allclose(deviation * np.sqrt(N), abs(slope) * 2 * np.sqrt(0.8), rtol=3e-4)
-    np.testing.assert_allclose(mean, stability_margin(0.3, 0.5, 0.0, 2.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        margin.standard_deviation * np.sqrt(N), abs(slope) * 2 * np.sqrt(0.8), rtol=3e-4
+    )
+    np.testing.assert_allclose(margin.mean, stability_margin(0.3, 0.5, 0.0, 2.0), rtol=1e-6)
     law = {"alpha_h": 0.5, "alpha_r": 0.0}
     np.testing.assert_allclose(instability_probability(N[0], 0.3 * N[0], **law), 0, atol=1e-12)
     np.testing.assert_allclose(instability_probability(N[0], 0.32 * N[0], **law), 1, atol=1e-12)
