@@ -1,7 +1,8 @@
 """How a computation ended, in sentences that name the remedy."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from curlflow._results import result
 
 
 class Ending(StrEnum):
@@ -20,7 +21,7 @@ class Ending(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True)
+@result
 class Outcome:
     """How a computation ended, and when.
 

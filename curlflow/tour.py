@@ -1,7 +1,6 @@
 """The main job from end to end: what `curlflow tour` computes, draws and compares with exact values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -12,6 +11,7 @@ from matplotlib.artist import Artist
 from scipy.integrate import quad
 
 from curlflow import ensembles, plot
+from curlflow._results import result
 from curlflow.chaos import lyapunov_spectrum
 from curlflow.fixed_points import FixedPoint, classify
 from curlflow.fixed_points.linearize import divergence, spectrum
@@ -28,7 +28,7 @@ from curlflow.plot import compare_portraits, phase_portrait, save_figure
 DENSE_STEPS = 16384
 
 
-@dataclass(frozen=True)
+@result
 class Row:
     """A number that curlflow computed, beside the value that theory gives exactly."""
 
@@ -50,6 +50,10 @@ class Row:
         if isinstance(self.computed, str) or isinstance(self.exact, str):
             return self.computed == self.exact
         return abs(self.computed - self.exact) <= self.tolerance * max(abs(self.exact), 1.0)
+
+    def __str__(self) -> str:
+        verdict = "agrees" if self.agrees else "differs"
+        return f"Row: {self.quantity.strip()} {self.computed}, exactly {self.exact}; {verdict}"
 
 
 def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list[Row]:
