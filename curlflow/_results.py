@@ -5,10 +5,13 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax.tree_util as jtu
 import numpy as np
+from jax import Array
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 Result = TypeVar("Result")
+
+ARRAYS = (np.ndarray, np.generic, Array)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -56,14 +59,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _same_leaf(one: Any, other: Any) -> bool:
-    if not (_is_array(one) or _is_array(other)):
+    if not (isinstance(one, ARRAYS) or isinstance(other, ARRAYS)):
         return bool(one == other) or (one != one and other != other)
     a, b = np.asarray(one), np.asarray(other)
     return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.inexact)))
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "__array__") and hasattr(value, "shape")
 
 
 def _equal(self: Any, other: Any) -> bool:

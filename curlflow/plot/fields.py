@@ -1,19 +1,19 @@
 """The parts of a velocity field drawn side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.streamplot import StreamplotSet
 
+from curlflow._results import result
 from curlflow.gradient.helmholtz import HelmholtzSplit
 from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
 
 
-@dataclass(frozen=True, eq=False)
+@result
 class HelmholtzPanels:
     """The artists of a Helmholtz split, made by `helmholtz`.
 

@@ -1,7 +1,6 @@
 """Phase portraits: a flow's velocity, fixed points, solution manifold, separatrices and orbits in a plane."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -14,6 +13,7 @@ from matplotlib.quiver import Quiver
 from matplotlib.streamplot import StreamplotSet
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.fixed_points import FixedPoint
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.plane.planes import Plane
@@ -25,7 +25,7 @@ from curlflow.plot.own_figure import on_own_figure, own_figure
 from curlflow.system import Args, Flow
 
 
-@dataclass(frozen=True, eq=False)
+@result
 class Portrait:
     """The artists of a phase portrait, by what they show; made by `phase_portrait` and `survey`.
 

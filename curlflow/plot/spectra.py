@@ -1,7 +1,5 @@
 """Spectra: sampled eigenvalues under the law they follow."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
@@ -9,12 +7,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._results import result
 from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
 from curlflow.random_matrix import Atoms
 
 
-@dataclass(frozen=True, eq=False)
+@result
 class SpectrumPlot:
     """The artists of a spectrum, made by `spectrum`.
 
