@@ -108,7 +108,7 @@ class Survey:
         all separatrices along `separatrix_point`, each with the number of its own curve.
         """
         loss = {} if self.loss is None else {"loss": (("y", "x"), self.loss)}
-        places = [_place(self.plane, point) for point in self.fixed_points]
+        places = [self.plane.place(point.point) for point in self.fixed_points]
         transverse = [curve.transverse for curve in self.curves]
         return xr.Dataset(
             {
