@@ -4,9 +4,14 @@ import inspect
 import os
 import re
 import sys
-import tomllib
+from enum import Enum
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from docutils.nodes import Element
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 import curlflow
 
@@ -30,6 +35,10 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # `CurlFlow` in a docstring links to it
+nitpicky = True  # a link to curlflow that leads nowhere stops the build …
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!curlflow\.).*")
+]  # … and `y0` and the like, which name no object, do not
 
 html_theme = "furo"
 html_title = f"curlflow {release}"
@@ -56,49 +65,122 @@ napoleon_attr_annotations = False
 napoleon_use_ivar = True  # a frozen module's fields appear once, in the class's own text
 
 
-# Used by their module's name, as in cf.ensembles; the names of all other rooms are at the front door themselves.
-ROOMS_OFFERED_WHOLE = ["ensembles"]
+# What a system is, what it may know of itself, and what stands in where it does not.
+PROTOCOLS = ["Flow", "Map", "Knowledge", "DataFlow", "DataSource"]
+ACCESSORS = [
+    "check_state",
+    "velocity_and_tangents",
+    "euler_step",
+    "rescaled",
+    "outputs",
+    "coordinate_names",
+]
+
+
+def public_rooms() -> list[str]:
+    """The rooms at the front door, in its order."""
+    return [name for name in curlflow.__all__ if inspect.ismodule(getattr(curlflow, name))]
+
+
+def front_door() -> dict[str, str]:
+    """The names at the front door that are no rooms, and where each is documented: in its room, if it has one."""
+    names = [name for name in curlflow.__all__ if name not in public_rooms()]
+    return {name: next((f"{room}.{name}" for room in rooms_with(name)), name) for name in names}
+
+
+def rooms_with(name: str) -> list[str]:
+    """The public rooms that offer what the front door has under this name."""
+    thing = getattr(curlflow, name)
+    rooms = {room: getattr(curlflow, room) for room in public_rooms()}
+    return [room for room, there in rooms.items() if name in there.__all__ and getattr(there, name) is thing]
 
 
 def write_api_pages(folder: Path) -> None:
-    """One page for each room that offers something, from the ground up."""
+    """The front door, what a system is, and one page for each public room."""
+    pages = {"door": door_page(), "system": room_page("system", PROTOCOLS + ACCESSORS)}
+    pages |= {room: room_page(room, getattr(curlflow, room).__all__) for room in public_rooms()}
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.rst"):
         stale.unlink()
-    for number, room in enumerate(rooms_from_the_ground_up()):
-        names = names_offered(room)
-        if names:
-            (folder / f"{number:02d}-{room}.rst").write_text(api_page(room, names), encoding="utf-8")
+    for number, (name, lines) in enumerate(pages.items()):
+        (folder / f"{number:02d}-{name}.rst").write_text("\n".join(lines), encoding="utf-8")
 
 
-def rooms_from_the_ground_up() -> list[str]:
-    """All rooms, in the order of their floors."""
-    pyproject = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    layers = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
-    return [room for layer in reversed(layers) for room in re.findall(r"\w+", layer)]
+def door_page() -> list[str]:
+    """All names of the front door with their first sentences; in full, those that belong to no room."""
+    page = [*heading("The front door"), ".. list-table::", ""]
+    for name, place in front_door().items():
+        first_sentence = (inspect.getdoc(getattr(curlflow, name)) or "").partition("\n")[0]
+        page += [f"   * - :py:obj:`cf.{name} <curlflow.{place}>`", f"     - {first_sentence}"]
+    roomless = [name for name, place in front_door().items() if name == place]
+    return [*page, "", *descriptions("curlflow", roomless)]
 
 
-def names_offered(room: str) -> list[str]:
-    """What a room offers its users, under the names by which they import it."""
-    if room in ROOMS_OFFERED_WHOLE:
-        functions = inspect.getmembers(sys.modules[f"curlflow.{room}"], inspect.isfunction)
-        return [f"curlflow.{room}.{name}" for name, _ in functions if not name.startswith("_")]
+def room_page(room: str, names: list[str]) -> list[str]:
+    """The room's own words, then every class and function it offers."""
     return [
-        f"curlflow.{name}"
-        for name, thing in vars(curlflow).items()
-        if not name.startswith("_") and getattr(thing, "__module__", "").startswith(f"curlflow.{room}")
+        *heading(f"curlflow.{room}"),
+        f".. automodule:: curlflow.{room}",
+        "",
+        *descriptions(f"curlflow.{room}", names),
     ]
 
 
-def api_page(room: str, names: list[str]) -> str:
-    """The room's own words, then every class and function it offers."""
-    page = [room, "=" * len(room), "", inspect.getdoc(sys.modules[f"curlflow.{room}"]) or "", ""]
+def heading(title: str) -> list[str]:
+    return [title, "=" * len(title), ""]
+
+
+def descriptions(module: str, names: list[str]) -> list[str]:
+    """What autodoc is to write about classes and functions of a module."""
+    lines = []
     for name in names:
-        if isinstance(getattr(curlflow, name.removeprefix("curlflow."), None), type):
-            page += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
+        thing = getattr(sys.modules[module], name)
+        signature = "()" if name in PROTOCOLS else ""  # theirs would say nothing
+        if not isinstance(thing, type):
+            lines += [f".. autofunction:: {module}.{name}", ""]
+        elif issubclass(thing, Enum):
+            lines += [f".. autoclass:: {module}.{name}()", "   :members:", "   :undoc-members:", ""]
         else:
-            page += [f".. autofunction:: {name}", ""]
-    return "\n".join(page)
+            lines += [f".. autoclass:: {module}.{name}{signature}"]
+            lines += ["   :members:", "   :special-members: __call__", ""]
+    return lines
 
 
-write_api_pages(Path(__file__).parent / "api" / "generated")
+def full_names() -> dict[str, str]:
+    """Where to find what docstrings name without its room.
+
+    A single word in lower case is more often an argument than a function: it leads somewhere only from within its room, or if
+    it is at the front door.
+    """
+    offered = [(room, name) for room in public_rooms() for name in getattr(curlflow, room).__all__]
+    in_rooms = {name: f"{room}.{name}" for room, name in offered if re.search("[A-Z_]", name)}
+    return in_rooms | {name: f"system.{name}" for name in PROTOCOLS} | front_door()
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: Element, content: Element) -> Element | None:
+    """Where `CurlFlow`, `Trajectory.loss` or `chaos.gali` leads, if not to a neighbour in the same room."""
+    if node.get("refdomain") != "py":
+        return None
+    target, names = node["reftarget"], full_names()
+    first, dot, rest = target.removeprefix("curlflow.").partition(".")
+    if first not in names and "." not in target:
+        return None
+    full = f"curlflow.{names.get(first, first)}{dot}{rest}"
+    return env.domains.python_domain.resolve_xref(
+        env, node["refdoc"], app.builder, "obj", full, node, content
+    )
+
+
+def correct_napoleon(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Take back what napoleon takes for a type: a property's words before a colon, and all but the last of "a, b, c"."""
+    if what == "property" and (types := [line for line in lines if line.startswith(":type: ")]):
+        lines.remove(types[0])
+        lines[0] = f"{types[0].removeprefix(':type: ')}: {lines[0]}"
+    lines[:] = [re.sub(r"^:ivar [^:]+:", lambda field: field[0].replace(", ", ","), line) for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Make the pages of the reference, and its names known."""
+    write_api_pages(Path(__file__).parent / "api" / "generated")
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", correct_napoleon, priority=501)
