@@ -48,8 +48,9 @@ def spectral_density(
     Math. J. 46, 705 (1997). H. Ninou, J. Kadmon, N. A. Cayco-Gajic, "Curl Descent", NeurIPS 2025,
     arXiv:2510.02765, Eqs. 112–116.
 
-    Examples -------- Without flips it is the Marchenko–Pastur density, shifted by κ; at c = 1 that is √((4 −
-    y)/y)/(2π) with y = x − κ:
+    Examples
+    --------
+    Without flips it is the Marchenko–Pastur density, shifted by κ; at c = 1 that is √((4 − y)/y)/(2π) with y = x − κ:
 
     >>> from curlflow.random_matrix import spectral_density
     >>> (6.283185307179586 * spectral_density([2.0, 3.0, 5.5], 1.0, 0.0, 0.0)).round(6)
