@@ -1,6 +1,7 @@
 """The pages around the code say what the code does: README, architecture page, citation, changelog."""
 
 import re
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,13 +42,19 @@ def is_offered(name: str) -> bool:
     return (not room or room in curlflow.__all__) and last in there.__all__
 
 
-def test_the_architecture_page_shows_every_room_and_no_other():
+def test_the_architecture_page_shows_every_room_on_its_floor_and_no_other():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^\| \d+ \| `(\w+)` \|", page, flags=re.MULTILINE)
-    there = {
-        path.stem for path in (ROOT / "curlflow").iterdir() if path.stem not in ("__init__", "__pycache__")
-    }
-    assert sorted(shown) == sorted(there)
+    shown = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, flags=re.MULTILINE)
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
+    floors = enumerate(re.findall(r"\w+", layer) for layer in reversed(layers))
+    assert sorted(shown) == sorted((str(floor), room) for floor, rooms in floors for room in rooms)
+    there = {path.stem for path in (ROOT / "curlflow").iterdir() if path.suffix == ".py" or is_package(path)}
+    assert {room for _, room in shown} == there - {"__init__"}
+
+
+def is_package(path: Path) -> bool:
+    return (path / "__init__.py").exists()
 
 
 def test_citation_and_package_have_the_same_version():
