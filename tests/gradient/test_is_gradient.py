@@ -422,7 +422,7 @@ def test_the_dataset_holds_both_metrics():
     np.testing.assert_array_equal(data["constant_metric_G"], constant.G)
     assert data.attrs["is_gradient"] == 1
     assert data.attrs["constant_metric_dimension"] == constant.dimension
-    assert str(constant).removeprefix("ConstantMetric: ") in str(found)
+    assert f"; {str(constant).removeprefix('ConstantMetric: ')}; " in str(found)
 
 
 # ------------------------------------------------------------------------------------- what a pass is worth
