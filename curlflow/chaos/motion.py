@@ -103,7 +103,7 @@ class Verdict:
     spectrum: LyapunovSpectrum
 
     def to_xarray(self) -> xr.Dataset:
-        """The spectrum's dataset along `exponent` and `time`, and the evidence along `indicator`; the motion as an attribute."""
+        """The spectrum's dataset along `exponent` and `time`, the evidence along `indicator`, the motion as an attribute."""
         found = {
             "value": [each.value for each in self.evidence],
             "threshold": [each.threshold for each in self.evidence],

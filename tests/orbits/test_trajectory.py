@@ -24,9 +24,9 @@ def weights(*leading: int) -> cf.Weights:
     return cf.Weights(rng.normal(size=(*leading, N, M)), rng.normal(size=(*leading, P, N)))
 
 
-def made(ys: Any, system: Any = FLOW, outcome: Any = OUTCOME) -> cf.Trajectory:
+def made(ys: Any, system: Any = FLOW, outcome: Any = OUTCOME, end: Any = None) -> cf.Trajectory:
     """A trajectory as `integrate` makes it, without integrating."""
-    end = jax.tree.map(lambda leaf: leaf[-1], ys)
+    end = jax.tree.map(lambda leaf: leaf[-1], ys) if end is None else end
     return cf.Trajectory(np.linspace(0, 4, TIMES), ys, outcome, STATS, end, system)
 
 
@@ -34,7 +34,8 @@ def made_batch() -> cf.Trajectory:
     """Three members, of which the second blew up after the third time."""
     ys = jax.tree.map(lambda leaf: leaf.at[3:, 1].set(jnp.nan), weights(TIMES, MEMBERS))
     blown = cf.Outcome(cf.Ending.BLEW_UP, 2.5, "The largest entry of the state passed 1e+06 at t = 2.5.")
-    return made(ys, outcome=(OUTCOME, blown, OUTCOME))
+    end = jax.tree.map(lambda leaf: leaf[jnp.array([4, 2, 4]), jnp.arange(MEMBERS)], ys)
+    return made(ys, outcome=(OUTCOME, blown, OUTCOME), end=end)
 
 
 # ------------------------------------------------------------------------------------- loss and drift
