@@ -178,7 +178,6 @@ def test_henon_heiles_comes_in_pairs():
     assert abs(float(drift)) < 1e-7
 
 
-@pytest.mark.slow
 def test_error_bars_are_calibrated():
     """Of 600 runs from random starts, the stated 68 % interval covers the long-run value in 60–76 %, of all exponents."""
     starts = jnp.array([0.0, 0.0, 25.0]) + 5 * jax.random.normal(jax.random.key(11), (600, 3))
