@@ -7,13 +7,14 @@ import sys
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from docutils.nodes import Element
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 import curlflow
+from curlflow import system
 
 # XLA warns when compiling takes long, as it may on a busy machine: that is no part of a page.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -65,8 +66,8 @@ napoleon_attr_annotations = False
 napoleon_use_ivar = True  # a frozen module's fields appear once, in the class's own text
 
 
-# What a system is, what it may know of itself, and what stands in where it does not.
-PROTOCOLS = ["Flow", "Map", "Knowledge", "DataFlow", "DataSource"]
+# What a system is and may know of itself, and what stands in where it does not.
+PROTOCOLS = [name for name, thing in vars(system).items() if Protocol in getattr(thing, "__bases__", ())]
 ACCESSORS = [
     "check_state",
     "velocity_and_tangents",
