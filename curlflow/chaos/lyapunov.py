@@ -153,13 +153,12 @@ def lyapunov_spectrum(
 
     Examples
     --------
+    An orbit attracted by a point of the solution manifold has a zero, and an exponent w1² − w2² < 0:
+
     >>> import curlflow as cf, jax.numpy as jnp
-    >>> from curlflow.chaos import lyapunov_spectrum
     >>> flow = cf.toy_flow(s=1.0, flip="readout")
-    >>> ls = lyapunov_spectrum(flow, jnp.array([2.0, 1.0]), T=100.0, Ttr=50.0)
-    >>> w = (
-    ...     ls.final_state
-    ... )  # attracted by a point of the solution manifold: one zero, one exponent w1² − w2² < 0
+    >>> ls = cf.lyapunov_spectrum(flow, jnp.array([2.0, 1.0]), T=100.0, Ttr=50.0)
+    >>> w = ls.final_state
     >>> bool(abs(ls.exponents[1] - (w[0] ** 2 - w[1] ** 2)) < 1e-6)
     True
     """
@@ -189,11 +188,15 @@ def averaged(
     Ttr: float,
     key: PRNGKeyArray | None,
     progress: bool = False,
+    at_least: int = 1,
 ) -> Run:
-    """The tangent system run over its transient and then over the time to average, both checked."""
+    """The tangent system run over its transient and then over the time to average, both checked.
+
+    It has k tangent vectors, but at least so many, where there are so many dimensions.
+    """
     dt, T, Ttr = float(tangent.dt), _checks.positive_number("T", T), _checks.non_negative_number("Ttr", Ttr)
     if dt > T:
         raise ValueError(f"`dt` must not be longer than T = {T:g}, but is {dt:g}.")
-    tangent, state, n = started(tangent, y0, k, key)
+    tangent, state, n = started(tangent, y0, k, key, at_least)
     run = runner.begin(tangent, state, intervals(Ttr, dt), n, progress)
     return runner.go_on(run, intervals(T, dt), progress)

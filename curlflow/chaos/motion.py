@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import flatten_states, float64, size
+from curlflow._trees import flatten_states, float64
 from curlflow.chaos.engine.tangent_system import TangentSystem, as_tangent_system
 from curlflow.chaos.gali import aligned_volumes
 from curlflow.chaos.growth import Growth, tangent_growth
@@ -196,10 +195,9 @@ def verdict(
         raise ValueError(
             "`batch` must be left out, because a verdict is on one orbit: ask for one member after another."
         )
-    y0 = _checks.state_pytree("y0", y0)
-    needed = min(size(y0), 2)
-    k = needed if k is None else max(_checks.positive_integer("k", k), needed)
-    spectrum = spectrum_of(averaged(tangent, y0, k, T=T, Ttr=Ttr, key=key, progress=progress))
+    k = 1 if k is None else k
+    run = averaged(tangent, y0, k, T=T, Ttr=Ttr, key=key, progress=progress, at_least=2)
+    spectrum = spectrum_of(run)
     motion, evidence = _weigh(spectrum, observable)
     return Verdict(motion, tuple(evidence), spectrum)
 

@@ -17,7 +17,11 @@ from curlflow.system import Args, State, StateLike, System, check_state, require
 
 
 def started(
-    tangent: TangentSystem, y0: StateLike, k: int | None, key: PRNGKeyArray | None
+    tangent: TangentSystem,
+    y0: StateLike,
+    k: int | None,
+    key: PRNGKeyArray | None,
+    at_least: int = 1,
 ) -> tuple[TangentSystem, RunState, int]:
     """The tangent system, its first state with k random tangent vectors, and how many exponents there are in all.
 
@@ -34,7 +38,7 @@ def started(
     _check_start(tangent, first, members, key)
     vector = tangent.vectors_like(first)
     n = size(vector)
-    k = _exponent_count(k, n)
+    k = max(_exponent_count(k, n), min(at_least, n))
     if tangent.divergence is None:
         tangent = tangent.averaging_divergence(k == n)
     if members is None:
