@@ -264,7 +264,7 @@ INTEGRATION: dict[str, Case] = {
     ),
     "rtol below precision": (
         lambda: integrate(rtol=1e-15),
-        "`rtol` must be at least 2.2e-14, a hundred times float64's precision, but is 1e-15.",
+        "`rtol` must lie between 2.2e-14, a hundred times float64's precision, and 0.1, but is 1e-15.",
     ),
     "rtol zero": (lambda: integrate(rtol=0), "`rtol` must be positive, but is 0."),
     "rtol NaN": (lambda: integrate(rtol=NAN), "`rtol` must be finite, but is nan."),

@@ -132,21 +132,6 @@ def test_leading_axes_are_shared():
             _checks.leading_axis("y0", tree, "members")
 
 
-def test_a_field_returns_what_looks_like_its_state():
-    y = {"a": jnp.ones(2), "b": jnp.ones(())}
-    _checks.require_same_structure(lambda t, y, args: y, y, None)
-    for system, message in (
-        (lambda t, y, args: (y["a"], y["b"]), r"`system` must return a pytree like its state, but for"),
-        (
-            lambda t, y, args: y | {"a": y["b"]},
-            r"must return float64\[2\] at y\['a'\], but returned float64\[\]",
-        ),
-        (lambda t, y, args: y | {"b": 1}, r"must return float64\[\] at y\['b'\], but returned int"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            _checks.require_same_structure(system, y, None)
-
-
 def test_traced_values_pass_and_their_shapes_do_not():
     @jax.jit
     def checked(x: jax.Array) -> jax.Array:

@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said_in_one_sentence(run: Any, tmp_path: Path, argumen
     ("arguments", "sentence"),
     [
         ("integrate --time 0", "`t1` must differ from `t0`, but both are 0."),
-        ("integrate --rtol 1e-20", "`rtol` must be at least 2.2e-14"),
+        ("integrate --rtol 1e-20", "`rtol` must lie between 2.2e-14"),
         ("integrate --rtol 0", "`rtol` must be positive, but is 0."),
         ("integrate --atol -1", "`atol` must not be negative, but is -1."),
     ],
@@ -365,7 +365,9 @@ def test_lyapunov_prints_exponents_and_a_verdict_and_saves_both(run: Any, tmp_pa
     assert "λ4" not in out
     assert "Verdict: fixed point" in out
     found = xr.load_dataset(tmp_path / "found.nc", engine="h5netcdf")
-    assert found.attrs["verdict"] == "fixed point"
+    assert found.attrs["motion"] == "fixed point"
+    assert found.attrs["seed"] == 1
+    assert found.sizes["indicator"] == len(found["sentence"])
     assert found.sizes["exponent"] == 3
 
 

@@ -142,6 +142,21 @@ def test_minibatch_descent_rescales_by_its_flow():
     np.testing.assert_allclose(descent.step(0, START), 9 * START)  # two batches
 
 
+def test_a_field_returns_what_looks_like_its_state():
+    y = {"a": jnp.ones(2), "b": jnp.ones(())}
+    system.require_same_structure(lambda y: y, y)
+    for fn, message in (
+        (lambda y: (y["a"], y["b"]), r"`system` must return a pytree like its state, but for"),
+        (
+            lambda y: y | {"a": y["b"]},
+            r"must return float64\[2\] at y\['a'\], but returned float64\[\]",
+        ),
+        (lambda y: y | {"b": 1}, r"must return float64\[\] at y\['b'\], but returned int"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            system.require_same_structure(fn, y)
+
+
 # ------------------------------------------------------------------------------------------ checked once a public call
 
 

@@ -363,7 +363,7 @@ def _spectrum(
     agree: Bool[np.ndarray, "k 1"],
     member: int | None = None,
 ) -> LyapunovSpectrum:
-    local, stderr, agree = local[..., 0], stderr[..., 0], agree[..., 0]
+    local, stderr, agree = np.ascontiguousarray(local[..., 0]), stderr[..., 0], agree[..., 0]
     count = len(local)
     resolution = statistics.resolution(stderr, count, settings.dt, settings.tolerances["rtol"])
     return LyapunovSpectrum(

@@ -270,8 +270,8 @@ def test_history_local_exponents_and_averages_fit_together():
     np.testing.assert_allclose(ls.finite_time(5.0).mean(axis=0), ls.exponents, rtol=1e-12)
     assert (np.diff(ls.exponents) < 0).all()
     entropy, error = ls.entropy
-    assert entropy == ls.exponents[0]
-    assert error == ls.stderr[0]
+    assert entropy == pytest.approx(ls.exponents[0], rel=1e-14)
+    assert error == pytest.approx(ls.stderr[0], rel=1e-12)
 
 
 def test_a_long_interval_is_divided_and_changes_nothing():

@@ -158,7 +158,11 @@ def test_a_portrait_counts_what_it_shows():
         "Portrait: 1 fixed point, 1 trajectory, speed as background"
     )
     assert str(cf.plot.survey(seen, background=None)) == "Portrait: 1 fixed point, 0 trajectories"
-    assert str(cf.plot.spectrum([1.0, 2.0], [1.0, 2.0], [0.5, 0.5], atoms=(1.0, 0.5))).endswith(", 1 atom")
+    assert str(
+        cf.plot.spectrum(
+            [1.0, 2.0], [1.0, 2.0], [0.5, 0.5], atoms=cf.random_matrix.Atoms(np.array(1.0), np.array(0.5))
+        )
+    ).endswith(", 1 atom")
 
 
 # ---------------------------------------------------------------------------------------- the style sheet
