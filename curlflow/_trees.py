@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 
 def size(y: PyTree[Array]) -> int:
@@ -14,7 +15,7 @@ def size(y: PyTree[Array]) -> int:
     return sum(jnp.size(leaf) for leaf in jax.tree.leaves(y))
 
 
-def flatten_states(ys: PyTree[Array]) -> Float[np.ndarray, "states numbers"]:
+def flatten_states(ys: PyTree[ArrayLike]) -> Float[np.ndarray, "states numbers"]:
     """The states as rows, each flattened in pytree order."""
     return np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(ys)], axis=1)
 

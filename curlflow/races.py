@@ -300,7 +300,9 @@ def _ratio_bounds(first: np.ndarray, second: np.ndarray, horizon: float) -> tupl
     return float(lowest), float(1 / least_inverse) if least_inverse > 0 else np.inf
 
 
-def _lowest_ratio(below: np.ndarray, above: np.ndarray, horizon: float, axis: int = -1) -> np.ndarray:
+def _lowest_ratio(
+    below: np.ndarray, above: np.ndarray, horizon: float, axis: int = -1
+) -> np.ndarray | np.float64:
     """The least value of median(above) / median(below): missing times are the horizon above, and infinite below."""
     return np.median(np.minimum(above, horizon), axis=axis) / np.median(below, axis=axis)
 

@@ -55,6 +55,7 @@ class Map(Protocol):
 System: TypeAlias = Flow | Map
 
 
+@runtime_checkable
 class Knowledge(Protocol):
     """All that a system may know of itself. Every member is optional; the functions below say what stands in for it."""
 
@@ -101,6 +102,7 @@ class Knowledge(Protocol):
         ...
 
 
+@runtime_checkable
 class Network(Protocol):
     """Whatever knows what a network with given weights answers."""
 
@@ -109,6 +111,7 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
 class DataFlow(Protocol):
     """A flow over a data set, which minibatch descent divides."""
 
@@ -122,6 +125,7 @@ class DataFlow(Protocol):
         ...
 
 
+@runtime_checkable
 class DataSource(Protocol):
     """Whatever draws fresh data, such as a teacher."""
 

@@ -4,7 +4,7 @@ What `iterate` folds over the steps is any object with the three methods of `Str
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, final
+from typing import Any, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from curlflow.system import Args, Network, State, Time, outputs, require_network
 Observable: TypeAlias = Callable[[Time, State, Args], Any]
 
 
+@runtime_checkable
 class Streamed(Protocol):
     """What `iterate` folds over its steps: any object with these three methods."""
 

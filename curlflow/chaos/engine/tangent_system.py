@@ -106,7 +106,7 @@ class TangentSystem(eqx.Module):
     --------
     >>> import curlflow as cf, jax.numpy as jnp
     >>> tangent = cf.chaos.TangentSystem(cf.toy_flow(s=1.0, flip="readout"), rtol=1e-10)
-    >>> ls = cf.lyapunov_spectrum(tangent, jnp.array([0.5, 2.0]), T=20.0)
+    >>> ls = cf.lyapunov_spectrum(tangent, jnp.array([0.5, 2.0]), T=50.0, Ttr=50.0)
     >>> bool(abs(ls.exponents[1] - (0.5**2 - 2.0**2)) < 1e-6)
     True
     """
