@@ -53,7 +53,8 @@ def _extrapolate(
 
     Blocks scatter around the sample's own average, which follows them: their variance is V(b)/b − V(m)/m.
     """
-    weights = np.sqrt(m / lengths)[:, None] / np.maximum(scaled, 1e-300)
+    # The variance of a constant series is 0, or rounding: no weight may be so large that its square overflows.
+    weights = np.sqrt(m / lengths)[:, None] / np.maximum(scaled, 1e-150)
     design = np.stack([1 - lengths / m, (1 - (lengths / m) ** 2) / lengths], axis=1)
     weighted = np.moveaxis(design[:, None, :] * weights[..., None], 0, 1)
     targets = (scaled * weights).T[..., None]
@@ -61,7 +62,8 @@ def _extrapolate(
     c_alone = np.average(scaled / design[:, 1:], weights=m / lengths, axis=0)
 
     def misfit(D: np.ndarray, c: np.ndarray) -> np.ndarray:
-        return np.sum(((design @ np.stack([D, c]) - scaled) * weights) ** 2, axis=0)
+        with np.errstate(over="ignore"):
+            return np.sum(((design @ np.stack([D, c]) - scaled) * weights) ** 2, axis=0)
 
     nearly_as_good = misfit(np.zeros_like(D), c_alone) <= NEARLY_AS_GOOD * misfit(D, c)
     no_diffusion = (D < 0) | (nearly_as_good & (m >= LONG_SERIES))

@@ -25,7 +25,7 @@ from reference_systems import (
 
 import curlflow as cf
 from curlflow._compile import in_one_kernel
-from curlflow.chaos import lyapunov_spectrum
+from curlflow.chaos import lyapunov_spectrum, statistics
 from curlflow.chaos.engine import flow_steps, tangent_system
 from curlflow.orbits import solvers
 from curlflow.outcome import Ending
@@ -176,6 +176,12 @@ def test_henon_heiles_comes_in_pairs():
     assert 0.02 < ls.exponents[0] < 0.08
     drift = henon_heiles_energy(ls.final_state) - henon_heiles_energy(start)
     assert abs(float(drift)) < 1e-7
+
+
+@pytest.mark.parametrize("times", [50, 300])
+def test_a_constant_series_has_no_error(times):
+    series = np.array([0.7, 0.0, -1e8]) + np.zeros((times, 3))
+    np.testing.assert_allclose(statistics.standard_error(series), 0.0, atol=1e-6)
 
 
 def test_error_bars_are_calibrated():
