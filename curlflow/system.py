@@ -55,7 +55,6 @@ class Map(Protocol):
 System: TypeAlias = Flow | Map
 
 
-@runtime_checkable
 class Knowledge(Protocol):
     """All that a system may know of itself. Every member is optional; the functions below say what stands in for it."""
 
@@ -138,7 +137,7 @@ class DataSource(Protocol):
 
 def is_map(system: System) -> TypeGuard[Map]:
     """Whether the system is iterated and not integrated: what can be called is a flow, whatever else it has."""
-    return not callable(system) and hasattr(system, "step")
+    return not callable(system) and known(system, "step") is not None
 
 
 def known(system: Any, name: str) -> Any:
@@ -251,6 +250,15 @@ def flow_state(system: Any, y: StateLike, t: float, args: Args, name: str = "y")
     return state
 
 
+def map_state(system: Any, y: StateLike, args: Args, name: str = "y") -> State:
+    """The state `y` as finite float64 arrays that the map `system` can move."""
+    require_map(system)
+    state = _checks.state_pytree(name, y)
+    check_state(system, state)
+    require_same_structure(lambda y: system.step(jnp.asarray(0, jnp.int64), y, args), state)
+    return state
+
+
 def require_data_flow(flow: Any) -> DataFlow:
     """Refuse a flow that does not learn from a data set."""
     if known(flow, "velocity_on") is None:
@@ -274,15 +282,6 @@ def require_network(network: Any) -> Network:
     if known(network, "output") is None:
         raise ValueError(f"`network` must have a method output(y, X), but {type(network).__name__} has none.")
     return network
-
-
-def map_state(system: Any, y: StateLike, args: Args, name: str = "y") -> State:
-    """The state `y` as finite float64 arrays that the map `system` can move."""
-    require_map(system)
-    state = _checks.state_pytree(name, y)
-    check_state(system, state)
-    require_same_structure(lambda y: system.step(jnp.asarray(0, jnp.int64), y, args), state)
-    return state
 
 
 def require_same_structure(fn: Callable[[State], State], y: State) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 import jax
@@ -33,8 +34,10 @@ COLLAPSED_VOLUME = 1e-8
 CLOSED_WITHIN = 1e-5
 NEAR = 0.1
 SAMPLES = 8192
-# Returns are waited for so many intervals of the spectrum, and are located at tolerances at least as tight as these.
+# Returns are waited for so many intervals of the spectrum, at most so many of them, and are located at tolerances at least
+# as tight as these.
 LONGEST_WAIT = 500
+MOST_RETURNS = 512
 CLOSING_RTOL, CLOSING_ATOL = 1e-10, 1e-13
 # The 0–1 test takes a slow series for a regular one. It needs this many samples a decorrelation time or more apart.
 FEWEST_DECORRELATED = 200
@@ -323,7 +326,8 @@ def _closest_return(spectrum: LyapunovSpectrum, states: State) -> tuple[float, f
         state = flatten_states(jax.tree.map(lambda leaf: leaf[None], found.state))
         return float(np.linalg.norm(state - start)) / extent
 
-    distances = ((found, distance(found)) for found in section_returns(problem, spectrum.final_state))
+    returns = islice(section_returns(problem, spectrum.final_state), MOST_RETURNS)
+    distances = ((found, distance(found)) for found in returns)
     near = next((pair for pair in distances if pair[1] < NEAR), None)
     return None if near is None else (near[0].time - spectrum.final_time, near[1])
 
