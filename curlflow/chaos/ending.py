@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
+from curlflow._trees import size
 from curlflow.chaos.engine.tangent_system import (
     COLUMN_LOST,
     STEP_LIMIT,
@@ -23,6 +25,15 @@ from curlflow.system import Args, State
 LONGEST_CYCLE = 64
 # A map's state counts as returned when it differs by less than this many units in the last place of its largest entry.
 ROUNDINGS = 1e5
+# An orbit at rest has less left to go than this share of the way that it has come, or of its own size.
+LEFT_OF_THE_WAY = 1e-3
+# Shares of the time passed at which a vector field is looked at again: irrational, so that no simple period of a forcing
+# meets them all at one phase.
+LOOKS_BACK = np.modf(np.arange(1, 9) * (5**0.5 - 1) / 2)[0]
+# A rate counts as positive at a state of rest above this share of the Jacobian's norm, if it had time for this growth.
+ROUNDED_RATE, SMALLEST_GROWTH = 1e-6, 0.1
+# Jacobians of up to so many dimensions are decomposed; in larger systems the tangent vectors of the run must tell.
+LARGEST_DECOMPOSED = 500
 
 
 class Looks(NamedTuple):
@@ -31,11 +42,11 @@ class Looks(NamedTuple):
     Attributes
     ----------
     at_rest
-        Whether the state moves by no more than the solver's errors in an interval dt; of a map, whether it stays.
+        Whether a flow has no further to go than the solver's errors, as its deceleration tells; of a map, whether it stays.
     cycle
-        After how many steps, at most 64, a map comes back; 0 if it does not, and for flows.
+        After how many steps, at most 64, a map comes back again and again; 0 if it does not, and for flows.
     autonomous
-        Whether a vector field is the same at a later time; True for maps, which are not asked.
+        Whether a vector field was the same at other times; True for maps, which are not asked.
     """
 
     at_rest: Bool[np.ndarray, "*members"]
@@ -43,48 +54,76 @@ class Looks(NamedTuple):
     autonomous: Bool[np.ndarray, "*members"]
 
 
-def look(tangent: TangentSystem, y: State, t: Float[np.ndarray, "*members"]) -> Looks:
-    """Look at the final state, or states (members last), of a run that has come to the time t."""
-    return Looks(*map(np.asarray, _look(tangent, y, jnp.asarray(t))))
+def look(tangent: TangentSystem, start: State, y: State, t: Float[np.ndarray, "*members"]) -> Looks:
+    """Look at the final state, or states (members last), of a run that has come from `start` to the time t."""
+    return Looks(*map(np.asarray, _look(tangent, start, y, jnp.asarray(t))))
 
 
 @eqx.filter_jit
-def _look(tangent: TangentSystem, y: State, t: Array) -> tuple[Array, Array, Array]:
+def _look(tangent: TangentSystem, start: State, y: State, t: Array) -> tuple[Array, Array, Array]:
     of_member = _look_at_map if tangent.is_map else _look_at_flow
 
-    def member(system: Any, args: Args, t: Array, y: State) -> tuple[Array, Array, Array]:
-        return of_member(tangent, system, args, t, y)
+    def member(system: Any, args: Args, t: Array, start: State, y: State) -> tuple[Array, Array, Array]:
+        return of_member(tangent, system, args, t, start, y)
 
-    return tangent.over_systems(member)(t, y)
+    return tangent.over_systems(member)(t, start, y)
 
 
 def _look_at_flow(
-    tangent: TangentSystem, system: Any, args: Args, t: Array, y: State
+    tangent: TangentSystem, system: Any, args: Args, t: Array, start: State, y: State
 ) -> tuple[Array, Array, Array]:
-    velocity = system(t, y, args)
-    # An irrational fraction of the interval, so that a forcing with a simple period is not met at the same phase.
-    later = system(t + tangent.dt / jnp.pi, y, args)
-    tolerance = tangent.atol + tangent.rtol * optx.max_norm(y)
-    at_rest = optx.max_norm(velocity) * tangent.dt <= 10 * tolerance
-    pairs = zip(jtu.tree_leaves(velocity), jtu.tree_leaves(later), strict=True)
-    same = jnp.stack([jnp.all((a == b) | (jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs])
+    tolerance = 10 * (tangent.atol + tangent.rtol * optx.max_norm(y))
+
+    def at(time: Array) -> tuple[State, Array]:
+        return jax.jvp(lambda y: system(time, y, args), (y,), (system(time, y, args),))
+
+    times = jnp.append(t, tangent.t0 + jnp.asarray(LOOKS_BACK) * (t - tangent.t0))
+    velocity, acceleration = jax.vmap(at)(times)
+    left = jax.vmap(_distance_left)(velocity, acceleration)
+    same = jnp.stack(
+        [jnp.all((v == v[0]) | (jnp.isnan(v) & jnp.isnan(v[0]))) for v in jtu.tree_leaves(velocity)]
+    )
+    # A motion all of which is smaller than the tolerance is not at rest for that.
+    way = jnp.maximum(optx.max_norm(jtu.tree_map(jnp.subtract, y, start)), optx.max_norm(y))
+    at_rest = jnp.all(left <= jnp.minimum(tolerance, LEFT_OF_THE_WAY * way))
     return at_rest, jnp.zeros((), int), jnp.all(same)
 
 
+def _distance_left(velocity: State, acceleration: State) -> Array:
+    """How far it is to the fixed point, per coordinate: v falls at the rate |J v| / |v|, and v divided by that is the way.
+
+    Whatever the unit of time; and a slow motion is not near its end.
+    """
+    speed, change = optx.rms_norm(velocity), optx.rms_norm(acceleration)
+    return jnp.where(speed == 0, 0.0, speed * speed / change)
+
+
 def _look_at_map(
-    tangent: TangentSystem, system: Any, args: Args, t: Array, y: State
+    tangent: TangentSystem, system: Any, args: Args, t: Array, _: State, y: State
 ) -> tuple[Array, Array, Array]:
     n = jnp.round(t).astype(jnp.int64)
-    scale = ROUNDINGS * jnp.finfo(jnp.float64).eps * optx.max_norm(y)
+    rounding = jnp.finfo(jnp.float64).eps * optx.max_norm(y)
 
     def step(point: State, i: Array) -> tuple[State, Array]:
         point = system.step(n + i, point, args)
-        distance = optx.max_norm(jtu.tree_map(jnp.subtract, point, y))
-        return point, distance <= scale
+        return point, optx.max_norm(jtu.tree_map(jnp.subtract, point, y))
 
-    _, returned = jax.lax.scan(step, y, jnp.arange(LONGEST_CYCLE))
+    _, distances = jax.lax.scan(step, y, jnp.arange(2 * LONGEST_CYCLE))
+    returned = _returns_for_good(distances, ROUNDINGS * rounding, rounding)
     cycle = jnp.where(returned.any(), jnp.argmax(returned) + 1, 0)
     return cycle == 1, cycle, jnp.asarray(True)
+
+
+def _returns_for_good(distances: Array, near: Array, rounding: Array) -> Array:
+    """After which numbers of steps p the map is back, at every multiple of p, and does not drift away by and by.
+
+    Slow motion drifts: it is as much farther away after the second half of the steps as after the first.
+    """
+    steps, periods = np.arange(1, 2 * LONGEST_CYCLE + 1), np.arange(1, LONGEST_CYCLE + 1)
+    multiples = steps[None] % periods[:, None] == 0
+    farthest = jnp.where(multiples, distances, 0.0)
+    first, second = (jnp.max(half, axis=1) for half in jnp.split(farthest, 2, axis=1))
+    return (jnp.maximum(first, second) <= near) & (second <= 1.5 * first + 16 * rounding)
 
 
 def outcome_of(
@@ -100,6 +139,8 @@ def outcome_of(
     if early is not None:
         return early
     t, T = float(state.time), len(local) * float(tangent.dt)
+    if (looks.at_rest or looks.cycle) and _grows_there(tangent, state, looks, local, T):
+        return Outcome(Ending.UNDECIDED, t, _unstable_sentence(tangent, t))
     if looks.at_rest:
         message = f"At t = {t:.6g} the state is at rest: the exponents are those of a fixed point."
         return Outcome(Ending.FIXED_POINT, t, message)
@@ -111,13 +152,67 @@ def outcome_of(
             f"{len(agree)} exponents. Take a longer `T`, or a longer `Ttr` if the start was far from the attractor."
         )
         return Outcome(Ending.NOT_CONVERGED, t, message)
-    if not tangent.is_map and looks.autonomous and _looks_like_a_cycle(local.mean(axis=0), resolution):
-        message = f"One exponent is 0 and the others are negative over T = {T:g}: the orbit is a limit cycle."
-        return Outcome(Ending.CYCLE, t, message)
-    return Outcome(Ending.COMPLETED, t, f"The two halves of T = {T:g} agree within their standard errors.")
+    message = f"The two halves of T = {T:g} agree within their standard errors."
+    if not tangent.is_map and looks.autonomous and _as_on_a_cycle(local.mean(axis=0), resolution):
+        message += (
+            " One exponent is 0 and the others are negative, as on a limit cycle or a slow way to a fixed point: "
+            "`verdict` looks whether the orbit closes."
+        )
+    return Outcome(Ending.COMPLETED, t, message)
 
 
-def _looks_like_a_cycle(exponents: Float[np.ndarray, " k"], resolution: Float[np.ndarray, " k"]) -> bool:
+def _grows_there(
+    tangent: TangentSystem, state: RunState, looks: Looks, local: Float[np.ndarray, "intervals k"], T: float
+) -> bool:
+    """Whether tangent vectors grow where a run has come to rest, or on the cycle of a map, and had the time to show it."""
+    if size(state.y) > LARGEST_DECOMPOSED or tangent.generator is not None:
+        last = local[-1] if len(local) else np.zeros(1)
+        return bool(np.max(last) > max(ROUNDED_RATE * np.max(np.abs(last)), SMALLEST_GROWTH / max(T, 1e-300)))
+    steps = int(looks.cycle)
+    J = np.asarray(_jacobian_there(tangent, state.y, jnp.asarray(float(state.time)), steps))
+    if not np.isfinite(J).all():
+        return False
+    eigenvalues = np.linalg.eigvals(J)
+    if tangent.is_map:
+        return bool(
+            np.log(np.abs(eigenvalues).max() + 1e-300) / steps
+            > max(ROUNDED_RATE, SMALLEST_GROWTH / max(T, 1e-300))
+        )
+    return bool(
+        eigenvalues.real.max() > max(ROUNDED_RATE * np.linalg.norm(J, 2), SMALLEST_GROWTH / max(T, 1e-300))
+    )
+
+
+@eqx.filter_jit
+def _jacobian_there(tangent: TangentSystem, y: State, t: Array, steps: int) -> Array:
+    """The Jacobian of a flow, or of so many steps of a map, on flattened states."""
+    flat, unravel = ravel_pytree(y)
+    system: Any = tangent.system
+
+    def value(flat: Array) -> Array:
+        if not tangent.is_map:
+            return ravel_pytree(system(t, unravel(flat), tangent.args))[0]
+        n, point = jnp.round(t).astype(jnp.int64), unravel(flat)
+        return ravel_pytree(
+            jax.lax.fori_loop(0, steps, lambda i, y: system.step(n + i, y, tangent.args), point)
+        )[0]
+
+    return jax.jacfwd(value)(flat)
+
+
+def _unstable_sentence(tangent: TangentSystem, t: float) -> str:
+    if tangent.is_map:
+        return (
+            f"At t = {t:.6g} the map repeats itself although tangent vectors grow there: an unstable point or cycle that "
+            "rounding holds, as where the binary digits of a state run out (2x mod 1). The exponents are those of that place."
+        )
+    return (
+        f"At t = {t:.6g} the state is at rest although tangent vectors grow there: an unstable fixed point, which rounding "
+        "or a symmetry holds or the orbit is about to leave. Start beside it to see where orbits go."
+    )
+
+
+def _as_on_a_cycle(exponents: Float[np.ndarray, " k"], resolution: Float[np.ndarray, " k"]) -> bool:
     if len(exponents) < 2:
         return False
     zero, next_one = exponents[:2]

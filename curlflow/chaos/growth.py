@@ -3,11 +3,14 @@
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from curlflow._results import result
 from curlflow.chaos.result import LyapunovSpectrum
 
 GROWTH_POINTS = 100
+# A growth that ended had grown by this (a logarithm), and lasted so many intervals, as what came after it.
+LEAST_GROWTH, FEWEST_ON_EITHER_SIDE = 3.0, 8
 
 
 @result
@@ -60,6 +63,21 @@ def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
     elif algebraic < exponential / 2:
         kind = "algebraic"
     return Growth(kind, rate, power, (exponential, algebraic))
+
+
+def end_of_growth(local: Float[np.ndarray, " intervals"], dt: float) -> int | None:
+    """After how many intervals tangent vectors ceased to grow, by their local exponents; None if they did not.
+
+    That is where the logarithm of their length is highest above the straight line from its start to its end. They had grown
+    before, by a factor e³ at least, and from then on grow ten times more slowly, if at all.
+    """
+    count = len(local)
+    log_growth = np.cumsum(local) * dt
+    end = int(np.argmax(log_growth - log_growth[-1] * np.arange(1, count + 1) / count)) + 1 if count else 0
+    if min(end, count - end) < FEWEST_ON_EITHER_SIDE or log_growth[end - 1] < LEAST_GROWTH:
+        return None
+    before, after = local[:end].mean(), local[end:].mean()
+    return end if after < before / 10 else None
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -1,89 +1,20 @@
 """The verdict: what kind of motion an orbit settles to, and on what evidence it rests."""
 
-from collections.abc import Callable
-from enum import StrEnum
-from itertools import islice
-from typing import Any
-
-import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
+from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import flatten_states, float64
 from curlflow.chaos.engine.tangent_system import TangentSystem, as_tangent_system
-from curlflow.chaos.gali import aligned_volumes
-from curlflow.chaos.growth import Growth, tangent_growth
+from curlflow.chaos.kinds import Evidence, Motion
 from curlflow.chaos.lyapunov import averaged
-from curlflow.chaos.recorded import decorrelation, zero_one_test
 from curlflow.chaos.result import LyapunovSpectrum, spectrum_of
-from curlflow.orbits.integrate import solved
-from curlflow.orbits.iterate import Problem as MapProblem
-from curlflow.orbits.iterate import iterated
-from curlflow.orbits.returns import Return, section_returns
-from curlflow.orbits.solve import Problem
+from curlflow.chaos.weighing import Observable, weigh
 from curlflow.orbits.solvers import SolverChoice
-from curlflow.outcome import Ending
 from curlflow.system import Args, State, StateLike, System
-
-CHAOTIC_ABOVE, REGULAR_BELOW = 0.8, 0.2
-# A volume of tangent directions below this has collapsed; rounding would be 1e-16.
-COLLAPSED_VOLUME = 1e-8
-# An orbit is closed when it returns this much closer than it strays; a return this near is the one to judge by.
-CLOSED_WITHIN = 1e-5
-NEAR = 0.1
-SAMPLES = 8192
-# Returns are waited for so many intervals of the spectrum, at most so many of them, and are located at tolerances at least
-# as tight as these.
-LONGEST_WAIT = 500
-MOST_RETURNS = 512
-CLOSING_RTOL, CLOSING_ATOL = 1e-10, 1e-13
-# The 0–1 test takes a slow series for a regular one. It needs this many samples a decorrelation time or more apart.
-FEWEST_DECORRELATED = 200
-# Tangent vectors of regular motion grow like t, its shear; a steeper power is a growth that has not shown its kind yet.
-STEEPEST_REGULAR_POWER = 2.0
-LONGEST_ALIGNMENT = 2000
-FEWEST_INTERVALS = 50
-
-Observable = Callable[[State], Any]
-
-
-class Motion(StrEnum):
-    """What kind of motion an orbit settles to."""
-
-    CHAOTIC = "chaotic"
-    TRANSIENT_CHAOS = "transient chaos"
-    QUASI_PERIODIC = "quasi-periodic"
-    PERIODIC = "periodic"
-    FIXED_POINT = "fixed point"
-    BLOW_UP = "blow-up"
-    UNDECIDED = "undecided"
-
-
-@result
-class Evidence:
-    """What one indicator found; part of a `Verdict`.
-
-    Attributes
-    ----------
-    indicator
-        Its name, e.g. "0–1 test".
-    value
-        What it measured; NaN where it could measure nothing.
-    threshold
-        The number that the value is held against; NaN where there is none.
-    sentence
-        Both in words.
-    """
-
-    indicator: str
-    value: float
-    threshold: float
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"Evidence: {self.sentence}"
 
 
 @result
@@ -141,16 +72,28 @@ def verdict(
     atol: float | None = None,
     max_steps: int | None = None,
     blow_up: float = 1e6,
+    angles: StateLike | None = None,
+    period: float | None = None,
     progress: bool = False,
 ) -> Verdict:
     """What kind of motion an orbit settles to, from several indicators, or that they disagree.
 
-    Chaotic: the largest exponent is positive in both halves of the run, tangent vectors grow exponentially and align (as far
-    as the gap between the first two exponents lets them), and the 0–1 test does not contradict. Periodic: the orbit closes.
-    Quasi-periodic: it does not, no exponent is positive, tangent vectors grow no faster than shear makes them, and the 0–1
-    test sees regular motion. Transient chaos: the largest exponent was positive for a time and is not in the end. Everything
-    else is undecided: among it slow drifts, whose series are too short for the 0–1 test, and every orbit that does not close
-    within fewer than 50 intervals.
+    A kind of motion is named where everything speaks for it, and undecided is the answer everywhere else.
+
+    - Fixed point: the orbit has less left to go than the solver's errors, and tangent vectors do not grow there.
+    - Periodic: no exponent is positive, and the orbit closes: of a map after some number of steps, of a flow at a return to
+      the section through its state; of a forced flow, when the forcing is back too.
+    - Quasi-periodic: no exponent is positive, the orbit does not close, is stationary, does not attract from all sides
+      (as cycles do), its section points fill a curve at least, tangent vectors grow no faster than shear makes them, and the
+      0–1 test sees regular motion.
+    - Chaotic: the largest exponent is positive in both halves of the run, for ten Lyapunov times at least, tangent vectors
+      grow exponentially and align (as far as the gap between the first two exponents lets them), and the 0–1 test sees it.
+      Never a linear system, an autonomous flow in a plane, or any flow on a line.
+    - Transient chaos: the orbit has settled to one of the regular kinds, but had been chaotic until then by the same
+      indicators. Growth alone does not tell: it is also what the departure from an unstable solution looks like.
+    - Undecided, among much else: rest or a cycle at which tangent vectors grow, which only rounding or symmetry holds (the
+      binary digits of 2x mod 1 run out after 53 steps); slow motion, whose series are too short; heteroclinic cycles; and
+      everything within fewer than 50 intervals.
 
     Parameters
     ----------
@@ -164,6 +107,12 @@ def verdict(
         None means no more than those.
     observable
         Function from the state to the number given to the 0–1 test; None means the coordinate that varies most.
+    angles
+        The period of every coordinate that is an angle, and 0 for all others, in the form of the state: `[2 * jnp.pi, 0.0]`
+        of a pendulum. An orbit closes when its angles are back but for whole periods.
+    period
+        Flows only: the period of the forcing, where it has one. The orbit is then looked at after every period. Without it, a
+        forced orbit closes only where the vector field is found to repeat itself too.
     batch
         Not to be had: a verdict is on one orbit. Ask for one member after another.
 
@@ -175,7 +124,8 @@ def verdict(
     Raises
     ------
     ValueError
-        If `batch` is given, or as `lyapunov_spectrum` does.
+        If `batch` is given, `angles` does not look like the state or has a negative period, `period` is not positive or the
+        system a map, or as `lyapunov_spectrum` does.
 
     Examples
     --------
@@ -198,176 +148,32 @@ def verdict(
         raise ValueError(
             "`batch` must be left out, because a verdict is on one orbit: ask for one member after another."
         )
+    periods, forcing = _periods(angles, y0), _forcing_period(period, tangent)
     k = 1 if k is None else k
     run = averaged(tangent, y0, k, T=T, Ttr=Ttr, key=key, progress=progress, at_least=2)
     spectrum = spectrum_of(run)
-    motion, evidence = _weigh(spectrum, observable)
+    motion, evidence = weigh(spectrum, observable, periods, forcing)
     return Verdict(motion, tuple(evidence), spectrum)
 
 
-def _weigh(spectrum: LyapunovSpectrum, observable: Observable | None) -> tuple[Motion, list[Evidence]]:
-    """Weigh the indicators, of which an orbit that blew up or came to rest needs few."""
-    ending = spectrum.outcome.ending
-    if ending is Ending.BLEW_UP:
-        return Motion.BLOW_UP, []
-    if not spectrum.outcome.ok and ending is not Ending.NOT_CONVERGED:
-        return Motion.UNDECIDED, []
-    was_chaotic, evidence = _was_chaotic(spectrum)
-    if ending is Ending.FIXED_POINT:
-        return Motion.TRANSIENT_CHAOS if was_chaotic else Motion.FIXED_POINT, evidence
-    states = _observed(spectrum)
-    closing = _closing(spectrum, states)
-    evidence = [*evidence, closing]
-    if closing.value < CLOSED_WITHIN:
-        return Motion.TRANSIENT_CHAOS if was_chaotic else Motion.PERIODIC, evidence
-    if len(spectrum.times) < FEWEST_INTERVALS:
-        return Motion.UNDECIDED, [*evidence, _too_few(spectrum)]
-    K = _zero_one(_series(states, observable))
-    growth, growth_evidence = _growth(spectrum)
-    alignment = _alignment(spectrum)
-    evidence = [*evidence, K, growth_evidence, *alignment]
-    return _motion(spectrum, was_chaotic, K.value, growth, alignment), evidence
+def _periods(angles: StateLike | None, y0: StateLike) -> State | None:
+    if angles is None:
+        return None
+    periods, state = _checks.state_pytree("angles", angles), _checks.state_pytree("y0", y0)
+    shapes = jtu.tree_map(jnp.shape, (periods, state))
+    if jtu.tree_structure(periods) != jtu.tree_structure(state) or shapes[0] != shapes[1]:
+        raise ValueError(
+            "`angles` must look like the state, with the period of every angle and 0 for every other coordinate, "
+            f"but is {angles!r}."
+        )
+    if any(np.any(np.asarray(leaf) < 0) for leaf in jtu.tree_leaves(periods)):
+        raise ValueError(f"`angles` must hold periods, which are not negative, but is {angles!r}.")
+    return periods
 
 
-def _motion(
-    spectrum: LyapunovSpectrum, was_chaotic: bool, K: float, growth: Growth, alignment: list[Evidence]
-) -> Motion:
-    """What an orbit that does not close does, by the 0–1 test (NaN: no answer), growth and alignment of tangent vectors."""
-    halves, resolution = np.array_split(spectrum.local[:, 0], 2), spectrum.resolution[0]
-    positive = all(half.mean() > resolution for half in halves)
-    aligned = all(each.value < each.threshold for each in alignment)
-    if positive and aligned and growth.kind != "algebraic" and not K <= REGULAR_BELOW:
-        return Motion.CHAOTIC if not np.isnan(K) or growth.kind == "exponential" else Motion.UNDECIDED
-    if was_chaotic and abs(halves[1].mean()) <= resolution:
-        return Motion.TRANSIENT_CHAOS
-    is_shear = growth.kind == "algebraic" or growth.power < STEEPEST_REGULAR_POWER
-    no_growth = spectrum.exponents[0] <= resolution and not positive and is_shear
-    return Motion.QUASI_PERIODIC if no_growth and K < CHAOTIC_ABOVE / 2 else Motion.UNDECIDED
-
-
-def _was_chaotic(spectrum: LyapunovSpectrum) -> tuple[bool, list[Evidence]]:
-    """Whether the first part of the run grew exponentially and the last part does not; evidence if so."""
-    parts = np.array_split(spectrum.local[:, 0], 8)
-    first, last = parts[0], parts[-1]
-    if len(first) < 8:
-        return False, []
-    error = 3 * first.std() / len(first) ** 0.5
-    chaotic_then = first.mean() > max(error, 10 * np.log(len(first)) / (len(first) * spectrum.dt) / 4)
-    if not (chaotic_then and last.mean() < first.mean() / 10):
-        return False, []
-    sentence = (
-        f"The largest exponent fell from {first.mean():.3g} in the first eighth of the run to {last.mean():.3g} "
-        "in the last."
-    )
-    return True, [
-        Evidence("largest exponent in the end", float(last.mean()), float(first.mean() / 10), sentence)
-    ]
-
-
-def _too_few(spectrum: LyapunovSpectrum) -> Evidence:
-    sentence = f"{len(spectrum.times)} intervals are too few to tell; take a longer `T`."
-    return Evidence("intervals", len(spectrum.times), FEWEST_INTERVALS, sentence)
-
-
-def _observed(spectrum: LyapunovSpectrum) -> State:
-    """The states of the orbit from the final state on, over the time averaged before, stacked."""
-    tangent, t0 = spectrum.tangent_system, spectrum.final_time
+def _forcing_period(period: float | None, tangent: TangentSystem) -> float | None:
+    if period is None:
+        return None
     if tangent.is_map:
-        every = max(round(spectrum.T) // SAMPLES, 1)
-        system: Any = tangent.system
-        problem = MapProblem(system, tangent.args, None, {}, tangent.blow_up)
-        return iterated(problem, spectrum.final_state, round(t0), every * (SAMPLES - 1), every).ys
-    problem = _onwards(spectrum, spectrum.T, float(tangent.rtol), float(tangent.atol))
-    return solved(problem, spectrum.final_state, np.linspace(t0, t0 + spectrum.T, SAMPLES)).ys
-
-
-def _onwards(spectrum: LyapunovSpectrum, time: float, rtol: float, atol: float) -> Problem:
-    """The integration of the orbit beyond its final state, by the solver that brought it there."""
-    tangent, t0 = spectrum.tangent_system, spectrum.final_time
-    flow: Any = tangent.system
-    assert tangent.solver is not None
-    return Problem(
-        t0=float64(t0),
-        t1=float64(t0 + time),
-        rtol=float64(rtol),
-        atol=float64(atol),
-        blow_up=tangent.blow_up,
-        args=tangent.args,
-        system=flow,
-        solver=tangent.solver,
-    )
-
-
-def _closing(spectrum: LyapunovSpectrum, states: State) -> Evidence:
-    """How near the orbit comes back to the final state, in units of its extent; of maps, whether it is on a cycle."""
-    name = "closing"
-    if spectrum.tangent_system.is_map:
-        if spectrum.outcome.ending is Ending.CYCLE:
-            return Evidence(name, 0.0, CLOSED_WITHIN, spectrum.outcome.message)
-        return Evidence(name, np.nan, CLOSED_WITHIN, "The orbit does not repeat itself within 64 steps.")
-    found = _closest_return(spectrum, states)
-    if found is None:
-        return Evidence(name, np.nan, CLOSED_WITHIN, "The orbit did not come back near the final state.")
-    period, distance = found
-    word = "closes" if distance < CLOSED_WITHIN else "does not close"
-    sentence = f"The orbit {word}: after {period:.6g} it returns to {distance:.1e} of its extent."
-    return Evidence(name, distance, CLOSED_WITHIN, sentence)
-
-
-def _closest_return(spectrum: LyapunovSpectrum, states: State) -> tuple[float, float] | None:
-    """After what time the orbit first comes near the final state, and how near; None if it does not."""
-    tangent = spectrum.tangent_system
-    rtol, atol = min(float(tangent.rtol), CLOSING_RTOL), min(float(tangent.atol), CLOSING_ATOL)
-    start = flatten_states(jax.tree.map(lambda leaf: leaf[None], spectrum.final_state))
-    extent = float(np.linalg.norm(flatten_states(states) - start, axis=1).max())
-    problem = _onwards(spectrum, min(spectrum.T, LONGEST_WAIT * spectrum.dt), rtol, atol)
-
-    def distance(found: Return) -> float:
-        state = flatten_states(jax.tree.map(lambda leaf: leaf[None], found.state))
-        return float(np.linalg.norm(state - start)) / extent
-
-    returns = islice(section_returns(problem, spectrum.final_state), MOST_RETURNS)
-    distances = ((found, distance(found)) for found in returns)
-    near = next((pair for pair in distances if pair[1] < NEAR), None)
-    return None if near is None else (near[0].time - spectrum.final_time, near[1])
-
-
-def _series(states: State, observable: Observable | None) -> Float[np.ndarray, " times"]:
-    """One number along the orbit: the observable, or the coordinate that varies most."""
-    if observable is not None:
-        return np.asarray(jax.vmap(observable)(states))
-    numbers = flatten_states(states)
-    return numbers[:, np.argmax(numbers.std(axis=0))]
-
-
-def _zero_one(series: Float[np.ndarray, " times"]) -> Evidence:
-    """The 0–1 test of a series, thinned out until its samples are decorrelated; NaN if too few are left."""
-    thinned = series[:: decorrelation(series)]
-    if len(thinned) < FEWEST_DECORRELATED:
-        sentence = f"0–1 test: not to be trusted, the series has only {len(thinned)} decorrelation times; take a longer `T`."
-        return Evidence("0–1 test", np.nan, CHAOTIC_ABOVE, sentence)
-    K = zero_one_test(thinned)
-    return Evidence("0–1 test", K, CHAOTIC_ABOVE, f"0–1 test: K = {K:.2f} (near 1 chaotic, near 0 regular).")
-
-
-def _growth(spectrum: LyapunovSpectrum) -> tuple[Growth, Evidence]:
-    growth = tangent_growth(spectrum)
-    sentence = (
-        f"Growth of tangent vectors: {growth.kind}; residuals {growth.residuals[0]:.2g} of e^({growth.rate:.3g} t), "
-        f"{growth.residuals[1]:.2g} of t^{growth.power:.3g}."
-    )
-    return growth, Evidence("growth of tangent vectors", growth.power, STEEPEST_REGULAR_POWER, sentence)
-
-
-def _alignment(spectrum: LyapunovSpectrum) -> list[Evidence]:
-    """Whether two tangent vectors collapse onto one line, or do so at the rate λ1 − λ2 if that is too slow to see.
-
-    Nothing for systems that have only one.
-    """
-    if spectrum.local.shape[1] < 2:
-        return []
-    count = min(len(spectrum.times), LONGEST_ALIGNMENT)
-    smallest = float(aligned_volumes(spectrum.run, count)[1].min())
-    expected = float(np.exp(-(spectrum.exponents[0] - spectrum.exponents[1]) * count * spectrum.dt))
-    sentence = f"GALI_2 fell to {smallest:.1e}; at the rate λ1 − λ2 it would fall to {expected:.1e}."
-    return [Evidence("GALI_2", smallest, max(COLLAPSED_VOLUME, expected**0.5), sentence)]
+        raise ValueError(f"`period` must be left out for a map, which has no forcing, but is {period!r}.")
+    return _checks.positive_number("period", period)

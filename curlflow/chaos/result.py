@@ -166,7 +166,7 @@ class LyapunovSpectrum:
         system: Any = tangent.system
         if tangent.is_map:
             raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
-        looks = ending.look(tangent, y, np.array(t))
+        looks = ending.look(tangent, self._first, y, np.array(t))
         return count_zeros(
             lambda y: system(t, y, tangent.args),
             y,
@@ -175,6 +175,15 @@ class LyapunovSpectrum:
             conserved=known(system, "conserved") if conserved is None else conserved,
             symmetries=known(system, "symmetries") if symmetries is None else symmetries,
             observed=int(np.sum(np.abs(self.exponents) <= self.resolution)),
+        )
+
+    @property
+    def _first(self) -> State:
+        """The state before the transient."""
+        return (
+            self.run.first
+            if self.member is None
+            else jtu.tree_map(lambda leaf: leaf[..., self.member], self.run.first)
         )
 
     def extend(self, T: float, *, progress: bool = False) -> "LyapunovSpectrum":
@@ -291,7 +300,7 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
 
 def spectrum_of(run: Run) -> LyapunovSpectrum:
     """The spectrum of one run."""
-    looks = ending.look(run.tangent, run.state.y, np.asarray(run.state.time))
+    looks = ending.look(run.tangent, run.first, run.state.y, np.asarray(run.state.time))
     averages = _averages(run.log_growth[..., None] / float(run.tangent.dt))
     return _spectrum(run, _Settings.of(run), run.state, looks, *averages)
 
@@ -299,7 +308,7 @@ def spectrum_of(run: Run) -> LyapunovSpectrum:
 def ensemble_of(run: Run) -> LyapunovEnsemble:
     """The spectra of all members of an ensemble; those that lasted equally long are averaged at once."""
     state = jtu.tree_map(np.asarray, run.state)
-    looks = ending.look(run.tangent, run.state.y, state.time[blocks.block_of_members(state)])
+    looks = ending.look(run.tangent, run.first, run.state.y, state.time[blocks.block_of_members(state)])
     settings = _Settings.of(run)
     lengths, members = _lengths(run, state, settings), {}
     for length in np.unique(lengths):
@@ -366,6 +375,7 @@ def _spectrum(
     local, stderr, agree = np.ascontiguousarray(local[..., 0]), stderr[..., 0], agree[..., 0]
     count = len(local)
     resolution = statistics.resolution(stderr, count, settings.dt, settings.tolerances["rtol"])
+    own = run.tangent if member is None else run.tangent.of_member(member)
     return LyapunovSpectrum(
         exponents=local.mean(axis=0) if count else np.full(len(stderr), np.nan),
         stderr=stderr,
@@ -373,7 +383,7 @@ def _spectrum(
         local=local,
         n=run.n,
         mean_divergence=_mean_divergence(run, settings, count, member),
-        outcome=ending.outcome_of(run.tangent, state, looks, local, agree, resolution),
+        outcome=ending.outcome_of(own, state, looks, local, agree, resolution),
         final_state=jtu.tree_map(jnp.asarray, state.y),
         final_frame=jtu.tree_map(jnp.asarray, state.frame),
         stats=_stats(settings, state),

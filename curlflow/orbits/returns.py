@@ -89,13 +89,16 @@ def return_time(
     return float("inf") if first is None else first.time - t0
 
 
-def section_returns(problem: Problem, y0: State) -> Iterator[Return]:
-    """The returns of the orbit from y0 to the hyperplane through y0 at a right angle to its velocity, one after another."""
+def section_returns(problem: Problem, y0: State, periods: State | None = None) -> Iterator[Return]:
+    """The returns of the orbit from y0 to the hyperplane through y0 at a right angle to its velocity, one after another.
+
+    `periods` are those of coordinates which are angles, as for a `Section`.
+    """
     normal = _velocity(problem, y0)
     found: Return | None = Return(float(problem.t0), y0)
     while found is not None:
         # Every wait begins exactly on the section, which then is not met where the orbit leaves it.
-        found = _next_return(problem, Section(found.state, normal), found)
+        found = _next_return(problem, Section(found.state, normal, periods), found)
         if found is not None:
             yield found
 

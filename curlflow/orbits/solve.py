@@ -26,14 +26,28 @@ Observe: TypeAlias = Callable[[Time, State, Args], Any]
 
 
 class Section(eqx.Module):
-    """A hyperplane that ends a run where the orbit passes it in the direction of the normal."""
+    """A hyperplane that ends a run where the orbit passes it in the direction of the normal.
+
+    Coordinates which are angles have a period, all others the period 0; None means that there are no angles. A section
+    through an angle is met again after every period.
+    """
 
     point: State
     normal: State
+    periods: State | None = None
 
     def height(self, y: State) -> Float[Array, ""]:
         """How far the state is on the side of the normal, in units of the normal's length."""
-        return _inner(self.normal, jtu.tree_map(jnp.subtract, y, self.point))
+        offset = jtu.tree_map(jnp.subtract, y, self.point)
+        if self.periods is not None:
+            offset = jtu.tree_map(_around, offset, self.periods)
+        return _inner(self.normal, offset)
+
+
+def _around(offset: Array, period: Array) -> Array:
+    """A smooth offset that repeats itself with the period, and is the offset itself where that is small or no angle's."""
+    radius = jnp.where(period > 0, period, 1.0) / (2 * jnp.pi)
+    return jnp.where(period > 0, radius * jnp.sin(offset / radius), offset)
 
 
 class Problem(eqx.Module):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_systems import Henon, Logistic, henon_heiles, lorenz, van_der_pol
+from known_motions import SHARED, SYSTEMS, UNDECIDED_TODAY, verdict_on
+from reference_systems import henon_heiles, lorenz
 
 import curlflow as cf
 from curlflow import chaos
@@ -21,44 +22,35 @@ def two_oscillators(t, y, args):
     return spin + pull
 
 
-class LateCollapse:
-    """A logistic map whose parameter leaves chaos for a stable fixed point after 500 steps."""
-
-    def step(self, n, y, args):
-        return jnp.where(n < 500, 4.0, 2.5) * y * (1 - y)
-
-
-VERDICTS = {
-    "Lorenz": (lorenz, jnp.array([1.0, 2.0, 3.0]), {"T": 500.0, "Ttr": 50.0}, Motion.CHAOTIC),
-    "Hénon": (Henon(), jnp.array([0.1, 0.1]), {"T": 2000, "Ttr": 100}, Motion.CHAOTIC),
-    "logistic, chaotic": (Logistic(4.0), jnp.asarray(0.3), {"T": 2000}, Motion.CHAOTIC),
-    "logistic, cycle": (Logistic(3.2), jnp.asarray(0.3), {"T": 2000}, Motion.PERIODIC),
-    "van der Pol": (
-        lambda t, y, args: van_der_pol(t, y, 1.0),
-        jnp.array([1.0, 1.0]),
-        {"T": 300.0, "Ttr": 50.0},
-        Motion.PERIODIC,
-    ),
-    "toy flow inside the separatrix": (cf.toy_flow(), jnp.array([0.5, 0.3]), {"T": 400.0}, Motion.PERIODIC),
-    "toy flow outside": (cf.toy_flow(), jnp.array([2.0, 1.0]), {"T": 100.0}, Motion.FIXED_POINT),
-    "two oscillators": (
-        two_oscillators,
-        jnp.array([1.0, 0.5, 0.3, 1.0]),
-        {"T": 600.0, "Ttr": 50.0},
-        Motion.QUASI_PERIODIC,
-    ),
-    "blow-up": (lambda t, y, args: y**2, jnp.array([0.1]), {"T": 50.0}, Motion.BLOW_UP),
-    "late collapse": (LateCollapse(), jnp.asarray(0.3), {"T": 4000}, Motion.TRANSIENT_CHAOS),
-}
+KNOWN = [
+    pytest.param(
+        known, id=name, marks=() if any(known.system is each for each in SHARED) else pytest.mark.slow
+    )
+    for name, known in SYSTEMS.items()
+]
 
 
-@pytest.mark.parametrize(
-    ("system", "y0", "options", "motion"), [pytest.param(*case, id=name) for name, case in VERDICTS.items()]
-)
-def test_verdicts_on_known_motions(system, y0, options, motion):
-    result = chaos.verdict(system, y0, **options)
-    assert result.motion is motion, str(result)
-    assert str(result).startswith(f"Verdict: {motion.value}")
+@pytest.mark.parametrize("known", KNOWN)
+def test_verdicts_on_known_motions(known):
+    found = verdict_on(known)
+    assert found.motion in (known.truth, *known.allowed), str(found)
+    assert str(found).startswith(f"Verdict: {found.motion.value}")
+
+
+def test_few_of_the_known_motions_may_stay_undecided():
+    # Systems of which "undecided" is the truth are no failures; the table itself says which others may end so today.
+    assert len(SYSTEMS) >= 60
+    assert len(UNDECIDED_TODAY) <= 0.15 * len(SYSTEMS)
+
+
+@pytest.mark.slow
+def test_no_more_than_these_stay_undecided():
+    undecided = {
+        name
+        for name, known in SYSTEMS.items()
+        if known.truth != "undecided" and verdict_on(known).motion == "undecided"
+    }
+    assert undecided <= UNDECIDED_TODAY
 
 
 def test_too_short_a_run_is_undecided():

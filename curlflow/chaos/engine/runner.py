@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from curlflow.chaos.engine.intervals import CHUNK, run_chunk
 from curlflow.chaos.engine.tangent_system import RUNNING, RunState, TangentSystem, record_shape
+from curlflow.system import State
 
 SECONDS_BETWEEN_LOOKS = 0.25
 FIRST_CHUNK = 4
@@ -21,6 +22,8 @@ class Run:
     """A run of the engine: what is computed, all that was written down after the transient, and where it stands."""
 
     tangent: TangentSystem
+    first: State  # before the transient
+    start: RunState  # after it
     state: RunState
     log_growth: Float[np.ndarray, "intervals k *members"]
     volume_growth: Float[np.ndarray, "intervals *members"]
@@ -40,8 +43,9 @@ def intervals(span: float, dt: float) -> int:
 
 def begin(tangent: TangentSystem, state: RunState, transient: int, n: int, progress: bool) -> Run:
     """A run whose transient, so many intervals long, is over and forgotten."""
+    first = state.y
     state, log_growth, volume_growth = _go_on(tangent, state, transient, progress)
-    return Run(tangent, state, log_growth[:0], volume_growth[:0], transient, n)
+    return Run(tangent, first, state, state, log_growth[:0], volume_growth[:0], transient, n)
 
 
 def go_on(run: Run, intervals: int, progress: bool) -> Run:
@@ -50,6 +54,8 @@ def go_on(run: Run, intervals: int, progress: bool) -> Run:
     state, log_growth, volume_growth = _go_on(run.tangent, run.state, until, progress)
     return Run(
         run.tangent,
+        run.first,
+        run.start,
         state,
         np.concatenate([run.log_growth, log_growth]),
         np.concatenate([run.volume_growth, volume_growth]),
@@ -86,3 +92,15 @@ def _is_running(state: RunState) -> bool:
 def _intervals_done(state: RunState) -> int:
     """The intervals of the block that has come furthest."""
     return int(np.max(state.interval))
+
+
+def states_along(run: Run, count: int, every: int) -> list[State]:
+    """The states that the run has passed at every so many of its first `count` intervals, its start included.
+
+    The same program takes the same steps again, so that even the orbit of chaotic motion is the same.
+    """
+    state, states = run.start, [run.start.y]
+    for _ in range(count // every):
+        state, _ = run_chunk(run.tangent, state, jnp.asarray(every, jnp.int64))
+        states.append(state.y)
+    return states
