@@ -46,7 +46,7 @@ class Exclusions:
 def exclusions(
     tangent: TangentSystem, first: State, states: State, times: np.ndarray, angles: int
 ) -> Exclusions:
-    """What is excluded on an orbit with so many angles, observed in these states at these times, and long before in `first`."""
+    """What is excluded on an orbit with so many angles, observed in these states and at first in another."""
     chosen = np.unique(np.linspace(0, len(times) - 1, LOOKS).astype(int))
     # Where the orbit came to rest, its own states alone would not tell what is linear.
     few = jtu.tree_map(lambda leaf, one: jnp.append(leaf[chosen], one[None], axis=0), states, first)
@@ -76,11 +76,10 @@ def repeats_after(tangent: TangentSystem, states: State, times: np.ndarray, afte
 @eqx.filter_jit
 def _changes(tangent: TangentSystem, states: State, times: Array, after: Array) -> tuple[Array, Array]:
     """By how much the velocity changes in a time at most, and the largest velocity."""
-    system: Any = tangent.system
 
     def compare(pair: tuple[Array, State]) -> tuple[Array, Array]:
         t, y = pair
-        now, then = (system(time, y, tangent.args) for time in (t, t + after))
+        now, then = (_value(tangent, time, y) for time in (t, t + after))
         return optx.max_norm(jtu.tree_map(jnp.subtract, then, now)), optx.max_norm(now)
 
     change, speed = jax.lax.map(compare, (times, states))
@@ -90,26 +89,28 @@ def _changes(tangent: TangentSystem, states: State, times: Array, after: Array) 
 @eqx.filter_jit
 def _looks(tangent: TangentSystem, states: State, times: Array) -> tuple[Array, Array]:
     """Whether the system does the same at other times, and whether it is linear, in these states."""
-    system: Any = tangent.system
-
-    def value(t: Array, y: State) -> State:
-        if tangent.is_map:
-            return system.step(jnp.round(t).astype(jnp.int64), y, tangent.args)
-        return system(t, y, tangent.args)
 
     def shifted(tree: Any) -> Any:
         return jtu.tree_map(lambda leaf: jnp.roll(leaf, 1, axis=0), tree)
 
     def compare(pair: tuple[Array, Array, State, State]) -> tuple[Array, Array]:
         t, other_time, y, other = pair
-        own, others = value(t, y), value(t, other)
-        half_way = value(t, jtu.tree_map(lambda a, b: (a + b) / 2, y, other))
+        own, others = _value(tangent, t, y), _value(tangent, t, other)
+        half_way = _value(tangent, t, jtu.tree_map(lambda a, b: (a + b) / 2, y, other))
         bend = jtu.tree_map(lambda h, a, b: h - (a + b) / 2, half_way, own, others)
         scale = jnp.maximum(optx.max_norm(own), optx.max_norm(others))
-        return _equal(own, value(other_time, y)), optx.max_norm(bend) <= ROUNDED * scale
+        return _equal(own, _value(tangent, other_time, y)), optx.max_norm(bend) <= ROUNDED * scale
 
     same, straight = jax.lax.map(compare, (times, shifted(times), states, shifted(states)))
     return jnp.all(same), jnp.all(straight)
+
+
+def _value(tangent: TangentSystem, t: Array, y: State) -> State:
+    """The velocity, or a map's next state."""
+    system: Any = tangent.system
+    if tangent.is_map:
+        return system.step(jnp.round(t).astype(jnp.int64), y, tangent.args)
+    return system(t, y, tangent.args)
 
 
 def _equal(one: State, other: State) -> Array:

@@ -85,14 +85,14 @@ def _contracts(points: np.ndarray, n: int, size: float) -> bool:
 def dimension(points: Float[np.ndarray, "points columns"]) -> float:
     """The dimension of the set that points fill: 0 for a cycle's, 1 for those of a curve, between for a fractal's.
 
-    The distance of a point to its k-th neighbour grows like k^(1/D): D from the fourth and the thirty-second neighbour. NaN for
-    fewer than 256 points.
+    The distance of a point to its k-th neighbour grows like k^(1/D): D from the fourth and the thirty-second neighbour. NaN
+    for fewer than 256 points.
     """
     if len(points) < FEWEST_POINTS:
         return float("nan")
     if points.shape[1] > MOST_DIRECTIONS:
         points = points @ np.random.default_rng(0).normal(size=(points.shape[1], MOST_DIRECTIONS))
-    distances = KDTree(points).query(points, k=[NEAR_NEIGHBOUR + 1, FAR_NEIGHBOUR + 1])[0]
+    distances = KDTree(points).query(points, k=FAR_NEIGHBOUR + 1)[0][:, [NEAR_NEIGHBOUR, FAR_NEIGHBOUR]]
     size = max(float(np.abs(points).max()), 1e-300)
     if np.median(distances[:, 0]) < SAME_POINT * size:
         return 0.0

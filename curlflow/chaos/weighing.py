@@ -4,19 +4,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from curlflow._trees import flatten_states, size
-from curlflow.chaos.engine.runner import states_along
 from curlflow.chaos.exclusions import Exclusions, exclusions, repeats_after
-from curlflow.chaos.gali import aligned_volumes
-from curlflow.chaos.growth import Growth, end_of_growth, tangent_growth
+from curlflow.chaos.growth import end_of_growth
+from curlflow.chaos.indicators import (
+    STEEPEST_REGULAR_POWER,
+    alignment,
+    growth_of_tangents,
+    soonest_forgotten,
+    zero_one,
+)
 from curlflow.chaos.kinds import Evidence, Motion
 from curlflow.chaos.observed import States, observed, returns
-from curlflow.chaos.recorded import decorrelation, zero_one_test
 from curlflow.chaos.recurrence import (
     CLOSED_WITHIN,
     NEARLY_CLOSED,
@@ -28,34 +31,24 @@ from curlflow.chaos.recurrence import (
 )
 from curlflow.chaos.result import LyapunovSpectrum
 from curlflow.chaos.statistics import resolution, standard_error
+from curlflow.chaos.stretch import FEWEST_LYAPUNOV_TIMES, judged, stretch_of_growth
 from curlflow.outcome import Ending
 from curlflow.system import State
 
 Observable = Callable[[State], Any]
 
-CHAOTIC_ABOVE, REGULAR_BELOW = 0.8, 0.4
+REGULAR_BELOW = 0.4
 # Weak chaos has not come to 1 yet; below this it may be regular motion.
 CHAOTIC_ENOUGH = 0.5
-# A volume of tangent directions below this has collapsed; rounding would be 1e-16.
-COLLAPSED_VOLUME = 1e-8
-# The 0–1 test takes a slow series for a regular one. It needs this many samples a decorrelation time or more apart; with
-# fewer than so many there was no oscillation to speak of.
-FEWEST_DECORRELATED, FEWEST_OSCILLATIONS = 200, 20
-# Tangent vectors of regular motion grow like t, its shear; a steeper power is a growth that has not shown its kind yet.
-STEEPEST_REGULAR_POWER = 2.0
-LONGEST_ALIGNMENT = 2000
 FEWEST_INTERVALS = 50
-# Chaos, or a stretch of it, lasts so many Lyapunov times at least.
-FEWEST_LYAPUNOV_TIMES = 10.0
 # Section points of a torus fill a curve at least: below this, their dimension is that of a fractal or a cycle.
 SMALLEST_DIMENSION = 0.75
 # A motion all of which is less than so many of the solver's tolerances says nothing.
 FEWEST_TOLERANCES = 1000
-MOST_STATES = 4096
 # The halves of a chaotic orbit differ by so many times as much as those of a torus at most.
 LARGEST_CHANGE = 8.0
-# The 0–1 test is given one of so many coordinates, which vary at least so much as the one that varies most.
-MOST_CANDIDATES, VARIES_MUCH = 8, 0.2
+# What the run itself has seen: a cycle, only of maps.
+SETTLED = {Ending.FIXED_POINT: Motion.FIXED_POINT, Ending.CYCLE: Motion.PERIODIC}
 
 
 class _Case(NamedTuple):
@@ -95,18 +88,27 @@ def weigh(
         return Motion.BLOW_UP, []
     if ending is Ending.UNDECIDED or not (spectrum.outcome.ok or ending is Ending.NOT_CONVERGED):
         return Motion.UNDECIDED, []
-    case = _case(spectrum, observable, periods, forcing)
+    ended = end_of_growth(spectrum.local[:, 0], spectrum.dt)
+    if ending in SETTLED and ended is None:
+        return SETTLED[ending], []
+    case = _case(spectrum, observable, periods, forcing, ended)
     motion, evidence = _settled(case)
     if motion is None:
         return _chaotic_or_undecided(case, evidence)
-    if case.growth_ended is None:
+    if ended is None:
         return motion, evidence
-    stretch, stretch_evidence = _chaotic_stretch(case, case.growth_ended)
-    return stretch or motion, [*evidence, *stretch_evidence]
+    if case.excluded.chaos is not None:
+        return motion, evidence
+    motion, told = judged(stretch_of_growth(spectrum, ended, case.coordinates.periods), motion)
+    return motion, [*evidence, told]
 
 
 def _case(
-    spectrum: LyapunovSpectrum, observable: Observable | None, periods: State | None, forcing: float | None
+    spectrum: LyapunovSpectrum,
+    observable: Observable | None,
+    periods: State | None,
+    forcing: float | None,
+    ended: int | None,
 ) -> _Case:
     states = observed(spectrum)
     flat = np.zeros(size(spectrum.final_state)) if periods is None else np.asarray(ravel_pytree(periods)[0])
@@ -114,17 +116,14 @@ def _case(
         spectrum.tangent_system, spectrum.run.first, states.ys, states.times, int(np.sum(flat > 0))
     )
     coordinates = Coordinates.of(states.ys, flat)
-    ended = end_of_growth(spectrum.local[:, 0], spectrum.dt)
     return _Case(spectrum, periods, forcing, observable, states, coordinates, excluded, ended)
 
 
 def _settled(case: _Case) -> tuple[Motion | None, list[Evidence]]:
     """The regular motion that an orbit has settled to, if that can be shown."""
     ending = case.spectrum.outcome.ending
-    if ending is Ending.FIXED_POINT:
-        return Motion.FIXED_POINT, []
-    if ending is Ending.CYCLE:
-        return Motion.PERIODIC, [Evidence("closing", 0.0, CLOSED_WITHIN, case.spectrum.outcome.message)]
+    if ending in SETTLED:
+        return SETTLED[ending], []
     exponents, resolved = case.late
     if exponents[0] > resolved[0] or _hardly_moves(case):
         return None, []
@@ -213,8 +212,8 @@ def _against_torus(case: _Case, attracts: bool, section: States) -> Evidence | N
 
 def _is_regular(case: _Case) -> tuple[bool, list[Evidence]]:
     """Whether tangent vectors grow no faster than shear makes them, and the 0–1 test sees regular motion."""
-    K = _zero_one(_series(case))
-    growth, growth_evidence = _growth(case.spectrum)
+    K = zero_one(_series(case))
+    growth, growth_evidence = growth_of_tangents(case.spectrum)
     is_shear = (
         growth.kind == "algebraic" or growth.power < STEEPEST_REGULAR_POWER or case.growth_ended is not None
     )
@@ -232,60 +231,18 @@ def _chaotic_or_undecided(case: _Case, evidence: list[Evidence]) -> tuple[Motion
         return Motion.UNDECIDED, [*evidence, *excluded]
     halves = np.array_split(spectrum.local[:, 0], 2)
     positive = all(half.mean() > spectrum.resolution[0] for half in halves)
-    K = _zero_one(_series(case))
-    growth, growth_evidence = _growth(spectrum)
-    alignment = _alignment(spectrum)
-    aligned = all(each.value < each.threshold for each in alignment)
     lasts = spectrum.exponents[0] * spectrum.T >= FEWEST_LYAPUNOV_TIMES
-    evidence = [*(each for each in evidence if each.indicator != "0–1 test"), K, growth_evidence, *alignment]
-    # What still leaves an unstable solution grows all the time, and is not chaotic for that.
-    settled = is_stationary(_series(case)[:, None], LARGEST_CHANGE)
-    chaotic = (
-        positive
-        and lasts
-        and settled
-        and aligned
-        and growth.kind != "algebraic"
-        and K.value >= CHAOTIC_ENOUGH
-    )
+    grows, growth_evidence = growth_of_tangents(spectrum)
+    aligns = alignment(spectrum)
+    aligned = all(each.value < each.threshold for each in aligns)
+    K = zero_one(_series(case))
+    evidence = [*(each for each in evidence if each.indicator != "0–1 test"), K, growth_evidence, *aligns]
+    if not is_stationary(_series(case)[:, None], LARGEST_CHANGE):
+        # What still leaves an unstable solution grows all the time, and is not chaotic for that.
+        sentence = "The orbit drifts, or its amplitude changes, by much; take a longer `Ttr` or `T`."
+        return Motion.UNDECIDED, [*evidence, Evidence("stationarity", np.nan, np.nan, sentence)]
+    chaotic = positive and lasts and grows.kind != "algebraic" and aligned and K.value >= CHAOTIC_ENOUGH
     return Motion.CHAOTIC if chaotic else Motion.UNDECIDED, evidence
-
-
-def _chaotic_stretch(case: _Case, count: int) -> tuple[Motion | None, list[Evidence]]:
-    """Whether the orbit was chaotic as long as tangent vectors grew, or only left an unstable solution; None if so.
-
-    Chaos is aperiodic: the 0–1 test must see it in the states of that stretch, as it must in those of lasting chaos.
-    """
-    spectrum = case.spectrum
-    if case.excluded.chaos is not None:
-        return None, []
-    local = spectrum.local[:count, :1]
-    lyapunov_times = float(local.sum() * spectrum.dt)
-    positive = all(
-        half.mean() > resolution(standard_error(half), len(half), spectrum.dt, 0.0)[0]
-        for half in np.array_split(local, 2)
-    )
-    states = states_along(spectrum.run, count, max(-(-count // MOST_STATES), 1))
-    points = case.coordinates(jtu.tree_map(lambda *leaves: np.stack(leaves), *states))
-    series = _soonest_forgotten(points)
-    K, samples = _zero_one(series), len(series) // decorrelation(series)
-    told = f"Tangent vectors grew for {lyapunov_times:.3g} Lyapunov times, until t = {spectrum.times[count - 1]:.6g}"
-    if positive and lyapunov_times >= FEWEST_LYAPUNOV_TIMES and K.value >= CHAOTIC_ABOVE:
-        sentence = (
-            f"{told}, on an orbit that was chaotic so long (0–1 test: K = {K.value:.2f}), and then no more."
-        )
-        return Motion.TRANSIENT_CHAOS, [Evidence("chaotic stretch", K.value, CHAOTIC_ABOVE, sentence)]
-    if (
-        positive
-        and lyapunov_times >= FEWEST_LYAPUNOV_TIMES
-        and FEWEST_OSCILLATIONS < samples < FEWEST_DECORRELATED
-    ):
-        sentence = (
-            f"{told}, on an orbit too short to say whether it was chaotic ({samples} decorrelation times)."
-        )
-        return Motion.UNDECIDED, [Evidence("chaotic stretch", np.nan, CHAOTIC_ABOVE, sentence)]
-    sentence = f"{told}, as they do where an orbit leaves an unstable solution, and then no more."
-    return None, [Evidence("chaotic stretch", K.value, CHAOTIC_ABOVE, sentence)]
 
 
 def _too_few(spectrum: LyapunovSpectrum) -> Evidence:
@@ -297,44 +254,4 @@ def _series(case: _Case) -> Float[np.ndarray, " times"]:
     """One number along the orbit: the observable, or of the coordinates that vary much the one that forgets soonest."""
     if case.observable is not None:
         return np.asarray(jax.vmap(case.observable)(case.observed.ys))
-    return _soonest_forgotten(case.coordinates(case.observed.ys) * case.coordinates.scale)
-
-
-def _soonest_forgotten(columns: Float[np.ndarray, "times columns"]) -> Float[np.ndarray, " times"]:
-    spread = columns.std(axis=0)
-    most = np.argsort(-spread, kind="stable")[:MOST_CANDIDATES]
-    candidates = [columns[:, i] for i in most if spread[i] >= VARIES_MUCH * spread[most[0]]]
-    return min(candidates, key=decorrelation)
-
-
-def _zero_one(series: Float[np.ndarray, " times"]) -> Evidence:
-    """The 0–1 test of a series, thinned out until its samples are decorrelated; NaN if too few are left."""
-    thinned = series[:: decorrelation(series)]
-    if len(thinned) < FEWEST_DECORRELATED:
-        sentence = f"0–1 test: not to be trusted, the series has only {len(thinned)} decorrelation times; take a longer `T`."
-        return Evidence("0–1 test", np.nan, CHAOTIC_ABOVE, sentence)
-    K = zero_one_test(thinned)
-    return Evidence("0–1 test", K, CHAOTIC_ABOVE, f"0–1 test: K = {K:.2f} (near 1 chaotic, near 0 regular).")
-
-
-def _growth(spectrum: LyapunovSpectrum) -> tuple[Growth, Evidence]:
-    growth = tangent_growth(spectrum)
-    sentence = (
-        f"Growth of tangent vectors: {growth.kind}; residuals {growth.residuals[0]:.2g} of e^({growth.rate:.3g} t), "
-        f"{growth.residuals[1]:.2g} of t^{growth.power:.3g}."
-    )
-    return growth, Evidence("growth of tangent vectors", growth.power, STEEPEST_REGULAR_POWER, sentence)
-
-
-def _alignment(spectrum: LyapunovSpectrum) -> list[Evidence]:
-    """Whether two tangent vectors collapse onto one line, or do so at the rate λ1 − λ2 if that is too slow to see.
-
-    Nothing for systems that have only one.
-    """
-    if spectrum.local.shape[1] < 2:
-        return []
-    count = min(len(spectrum.times), LONGEST_ALIGNMENT)
-    smallest = float(aligned_volumes(spectrum.run, count)[1].min())
-    expected = float(np.exp(-(spectrum.exponents[0] - spectrum.exponents[1]) * count * spectrum.dt))
-    sentence = f"GALI_2 fell to {smallest:.1e}; at the rate λ1 − λ2 it would fall to {expected:.1e}."
-    return [Evidence("GALI_2", smallest, max(COLLAPSED_VOLUME, expected**0.5), sentence)]
+    return soonest_forgotten(case.coordinates(case.observed.ys) * case.coordinates.scale)

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from known_motions import SHARED, SYSTEMS, UNDECIDED_TODAY, verdict_on
+from known_motions import SHARED, SPACE, SYSTEMS, UNDECIDED_TODAY, Map, verdict_on
 from reference_systems import henon_heiles, lorenz
 
-import curlflow as cf
 from curlflow import chaos
 from curlflow.chaos import Motion, lyapunov_spectrum
 
@@ -77,6 +76,27 @@ def test_chaos_seen_for_a_few_lyapunov_times_is_undecided():
 
     result = chaos.verdict(slow, jnp.array([-8.0, -8.0, 27.0]), T=200.0, Ttr=100.0)
     assert result.motion is Motion.UNDECIDED, str(result)
+
+
+def test_angles_and_the_period_of_a_forcing_are_checked():
+    y0, spin = jnp.array([0.0, 1.0]), {"T": 100.0}
+    for angles, message in (([1.0], "look like the state"), ([-1.0, 0.0], "not negative")):
+        with pytest.raises(ValueError, match=message):
+            chaos.verdict(SPACE, y0, angles=jnp.array(angles), **spin)
+    with pytest.raises(ValueError, match="`period` must be positive"):
+        chaos.verdict(SPACE, y0, period=-1.0, **spin)
+    with pytest.raises(ValueError, match="`period` must be left out"):
+        chaos.verdict(CalmsDown(), y0, period=1.0, **spin)
+
+
+def forced_map(n, y):
+    return 0.5 * y + jnp.cos(2 * jnp.pi * n / 7)
+
+
+def test_a_forced_map_closes_with_its_forcing():
+    # Any orbit on a line passes its old value; this one is back after seven steps.
+    found = chaos.verdict(Map(forced_map), jnp.array([0.3]), T=500, Ttr=100)
+    assert found.motion is Motion.PERIODIC, str(found)
 
 
 class CalmsDown:
