@@ -43,7 +43,7 @@ class Races:
     """The races of one study, whose methods make its parts.
 
     `figure` names the files; `rules` are the two rules' names in figures; `fixed` goes to `draw_racers` for every network;
-    at `level` figures call a difference significant.
+    at `level` figures call a difference significant. There are so many `seeds`, from `first_seed` on.
     """
 
     figure: str
@@ -51,6 +51,7 @@ class Races:
     rules: tuple[str, str] = ("curl descent", "gradient descent")
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = LEVEL
+    first_seed: int = 0
 
     def error_curves(self, paper: str, samples: int) -> Part[xr.Dataset]:
         """The test error against epochs, to the end."""
@@ -138,8 +139,9 @@ class Races:
         few = {"samples": 800} if quick and "samples" in fixed else {}
         return partial(race, **{**dict(self.fixed), **fixed, **few})
 
-    def _seeds(self, quick: bool) -> int:
-        return QUICK_SEEDS if quick else self.seeds
+    def _seeds(self, quick: bool) -> list[int]:
+        count = QUICK_SEEDS if quick else self.seeds
+        return list(range(self.first_seed, self.first_seed + count))
 
 
 # ------------------------------------------------------------------------------------------------------- races
