@@ -37,7 +37,7 @@ from curlflow.system import State
 
 Observable = Callable[[State], Any]
 
-REGULAR_BELOW = 0.4
+REGULAR_BELOW = 0.2
 # Weak chaos has not come to 1 yet; below this it may be regular motion.
 CHAOTIC_ENOUGH = 0.5
 FEWEST_INTERVALS = 50
@@ -158,6 +158,16 @@ def _attracts(case: _Case, exponents: np.ndarray, resolved: np.ndarray) -> bool:
     return bool(exponents[along] < -resolved[along])
 
 
+def _decays(case: _Case) -> bool:
+    """Whether the largest exponent is below 0 by its own error: on a torus the vectors along it only come and go.
+
+    (Above 0, where shear shows, its `resolution` counts.)
+    """
+    local = case.spectrum.local[case.growth_ended or 0 :, :1]
+    rounding = 10 * float(case.spectrum.tangent_system.rtol)
+    return bool(local.mean() < -3 * standard_error(local)[0] - rounding)
+
+
 def _closing(case: _Case, attracts: bool) -> tuple[Evidence, States]:
     """How near the orbit comes back to the final state, in units of its extent, and the section points passed."""
     size_of_orbit = extent(case.coordinates(case.observed.ys))
@@ -198,6 +208,9 @@ def _against_torus(case: _Case, attracts: bool, section: States) -> Evidence | N
         sentence = (
             "The orbit attracts from all sides, as no torus does: its period is longer than was waited for."
         )
+        return Evidence(name, np.nan, np.nan, sentence)
+    if not case.is_forced and _decays(case):
+        sentence = "Tangent vectors shrink by and by: the orbit is on a slow way to rest or to a cycle."
         return Evidence(name, np.nan, np.nan, sentence)
     if not is_stationary(case.coordinates(case.observed.ys)):
         return Evidence(
