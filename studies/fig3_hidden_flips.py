@@ -6,6 +6,7 @@ Each part is a sweep which may be killed and is resumed by the same command; eac
 
 - errors  fig3_errors.pdf   Fig. 3a: test error over (c, αh), ratios from 0.1 to 100, 10⁵ epochs;
 - inset   fig3_inset.pdf    its inset: ratios from 0.1 to 0.7, 2·10⁴ epochs, over the boundary in closed form;
+- single  fig3_single.pdf   students with one single input flipped, beyond the boundary: who learns, after 10⁵ epochs;
 - order   fig3_order.pdf    Fig. 3b: the order parameter q along cuts, with the boundary's crossings;
 - orbit   fig3_orbit.pdf    Fig. 3c, d: one network far inside the unstable side;
 - motion  fig3_motion.pdf   which motion ten such networks settle to: their exponents and verdicts.
@@ -13,7 +14,8 @@ Each part is a sweep which may be killed and is resumed by the same command; eac
 Errors are those of the norm-constrained flow, of which minibatch descent at the paper's step is a noisy copy; q and the orbit
 are those of full-batch descent, as in the paper. Without `--parts`: all of them.
 
-Cost on two cores: errors 85 minutes (from one of ten seeds), inset 13; on one: order 30, motion 13. With `--quick`: 3.
+Cost on two cores: errors 85 minutes (from one of ten seeds), inset 13; on one: single 5, order 30, motion 13.
+With `--quick`: 3.
 """
 
 from functools import partial
@@ -29,7 +31,7 @@ from matplotlib.figure import Figure
 
 import curlflow as cf
 from shared.diagrams import linear_margin, save_error_figure
-from shared.linear_networks import EPOCH, draw_network, learn
+from shared.linear_networks import EPOCH, draw_network, learn, sizes
 from shared.motions import motion_part, settled_motion
 from shared.orbits import orbit_part, report_end
 from shared.parts import Part, run_parts
@@ -74,6 +76,38 @@ def report_errors(results: xr.Dataset) -> str:
 
 
 # --------------------------------------------------------------------------------------------- order parameter
+
+
+def single_cell(c: float, seed: int, total: int, T: float) -> dict[str, Any]:
+    """A random student of one network with one flipped input."""
+    _, M = sizes(c, total)
+    # The number of flips is rounded down.
+    return learn(c, seed, alpha_h=1.5 / M, total=total, T=T)
+
+
+def compute_single(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Ratios from just beyond c = 2/3 on."""
+    cell = partial(single_cell, total=60 if quick else 220, T=500.0 if quick else 1e5 * EPOCH)
+    axes = {"c": [0.7, 1.0] if quick else [0.7, 0.75, 1.0, 2.0, 4.0]}
+    return cf.sweep(cell, axes, seeds=2 if quick else 20, store=store, client=client)
+
+
+def draw_single(results: xr.Dataset, out: Path) -> None:
+    """The test error of every student."""
+    with cf.plot.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
+        ax.loglog(results["c"], results["test_error"].transpose("c", "seed"), "o", markersize=3, color="0.3")
+        ax.set(xlabel="$c = M/N$", ylabel="test error")
+    cf.plot.save_figure(figure, out / "fig3_single.pdf")
+
+
+def report_single(results: xr.Dataset) -> str:
+    """How many have learned at every ratio."""
+    learned = (results["test_error"] < 1e-10).transpose("c", "seed")
+    return "; ".join(
+        f"c = {float(c):g}: {int(each.sum())} of {each.size} students with one flipped input have learned"
+        for c, each in zip(results["c"], learned, strict=True)
+    )
 
 
 def descent_from_teacher(c: float, alpha_h: float, seed: int, total: int) -> tuple[cf.DescentMap, cf.Weights]:
@@ -166,6 +200,7 @@ def motion_cell(c: float, alpha_h: float, seed: int, total: int, epochs: int) ->
 PARTS = {
     "errors": error_diagram("errors", np.logspace(-1, 2, 20), np.logspace(-1, 1.5, 6), 2, 1e5, "log"),
     "inset": error_diagram("inset", np.linspace(0.1, 0.7, 20), np.linspace(0.1, 0.7, 7), 3, 2e4, "linear"),
+    "single": Part(compute_single, draw_single, report_single),
     "order": Part(compute_order, draw_order, report_order),
     "orbit": orbit_part(
         "fig3",

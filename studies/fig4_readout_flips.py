@@ -1,16 +1,17 @@
 """Figure 4 of the paper: linear networks beside their teacher, with the rule of hidden units' readouts flipped.
 
-    python studies/fig4_readout_flips.py [--quick] [--workers N] [--parts diagram orbit] [--out FOLDER]
+    python studies/fig4_readout_flips.py [--quick] [--workers N] [--parts diagram all_flipped …] [--out FOLDER]
 
 Each part writes a figure and its numbers (.nc); the sweep may be killed and is resumed by the same command:
 
 - diagram  fig4_diagram.pdf  Fig. 4a, b: test error after 10⁵ epochs, and its peak on the way, over (c, αr);
+- all_flipped  fig4_all_flipped.pdf  with all readouts flipped: how many teachers have a stable solution at their norms;
 - orbit    fig4_orbit.pdf    Fig. 4c, d: one network on the unstable side: its error, weights, autocorrelation, components.
 
 All runs are full-batch descent from 1e-15 beside the teacher, as in the paper. Those that come to rest at a stable solution
 end there.
 
-Cost on two cores: 80 minutes; with `--quick`: 1.
+Cost on two cores: diagram 80 minutes, the others 10; with `--quick`: 1.
 """
 
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
@@ -123,6 +125,65 @@ def report_diagram(results: xr.Dataset) -> str:
     )
 
 
+def flattest_solution(network: Network) -> cf.Weights:
+    """Of the solutions with the teacher's norms, the one whose other singular values are all the same.
+
+    With W2 = (|W2|, 0, …) the first row of W1 is S/|W2|. The other rows are orthogonal to it and to each other, as far as
+    there are dimensions for that, and share what is left of |W1|².
+    """
+    norm, total = jnp.linalg.norm(network.teacher.W2), jnp.sum(network.teacher.W1**2)
+    row = network.teacher.end_to_end[0] / norm
+    N, M = network.teacher.W1.shape
+    rest = min(N - 1, M - 1)
+    frame = jnp.linalg.qr(jnp.column_stack([row, jnp.eye(M)]))[0][:, 1 : rest + 1].T
+    others = jnp.sqrt((total - jnp.vdot(row, row)) / rest) * frame
+    W1 = jnp.zeros((N, M)).at[0].set(row).at[1 : rest + 1].set(others)
+    return cf.Weights(W1, jnp.zeros((1, N)).at[0, 0].set(norm))
+
+
+def all_flipped_cell(c: float, seed: int, total: int, epochs: int) -> dict[str, Any]:
+    """How descent beside a network's flattest solution multiplies errors, and the loss in the end from 1e-3 beside it."""
+    network = draw_network(c, seed, total, alpha_r=1.0)
+    solution = flattest_solution(network)
+    flow: Any = network.flow.flow
+    start = cf.ensembles.near_solution(jax.random.key(seed), solution, distance=1e-3)
+    run = cf.iterate(cf.DescentMap(flow, EPOCH, renormalise=True), start, epochs, every=epochs)
+    return {
+        "multiplier": error_multiplier(network.flow, solution),
+        "loss": flow.loss(run.final_state),
+        "outcome": run.outcome,
+    }
+
+
+def compute_all_flipped(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Ratios on both sides of c = 1."""
+    cell = partial(all_flipped_cell, total=60 if quick else 220, epochs=1000 if quick else 20_000)
+    axes = {"c": [0.5, 2.0] if quick else [0.1, 0.5, 0.9, 1.13, 2.34, 4.83, 10.0]}
+    return cf.sweep(cell, axes, seeds=2 if quick else 20, store=store, client=client)
+
+
+def draw_all_flipped(results: xr.Dataset, out: Path) -> None:
+    """The multiplier of every network's flattest solution: below 1 it is stable."""
+    with cf.plot.paper_style(aspect=0.75):
+        figure, ax = plt.subplots()
+        ax.axhline(1.0, color="0.5", linewidth=0.6)
+        ax.semilogx(
+            results["c"], results["multiplier"].transpose("c", "seed"), "o", markersize=3, color="0.3"
+        )
+        ax.set(xlabel="$c = M/N$", ylabel="largest multiplier of errors")
+    cf.plot.save_figure(figure, out / "fig4_all_flipped.pdf")
+
+
+def report_all_flipped(results: xr.Dataset) -> str:
+    """How many solutions are stable, and how many runs beside them end there."""
+    stable, arrived = results["multiplier"] < 1, results["loss"] < 1e-10
+    return "; ".join(
+        f"c = {float(c):g}: {int(stable.sel(c=c).sum())} of {stable.sizes['seed']} teachers have a stable solution, "
+        f"and from 1e-3 beside it {int(arrived.sel(c=c).where(stable.sel(c=c), False).sum())} of these come to it"
+        for c in results["c"]
+    )
+
+
 def descent_beside_teacher(total: int) -> tuple[cf.DescentMap, cf.Weights]:
     """The network of Fig. 4c, d: c = 1, αr = 0.6. In the first tenth of its run the error rises and falls."""
     network, start = beside_teacher(1.0, 0.6, 0, total)
@@ -131,6 +192,7 @@ def descent_beside_teacher(total: int) -> tuple[cf.DescentMap, cf.Weights]:
 
 PARTS = {
     "diagram": Part(compute_diagram, draw_diagram, report_diagram),
+    "all_flipped": Part(compute_all_flipped, draw_all_flipped, report_all_flipped),
     "orbit": orbit_part(
         "fig4",
         descent_beside_teacher,

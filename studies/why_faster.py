@@ -5,13 +5,14 @@
 Each part writes a figure and its numbers (.nc), and prints what it found:
 
 - shares  why_shares.pdf  test error, and one unit's share of the readout's squared norm, with norms held and free;
+- hills   why_hills.pdf   forty fresh networks: by how much the train error of curl descent rises on its way;
 - unit    why_unit.pdf    which synapse is flipped: epochs until learned, over its size;
 - plane   why_plane.pdf   phase portraits beside the origin, in the plane of one unit's readout and its input weights;
 - linear  why_linear.pdf  the test error of the best linear map, over the scale of the teacher's weights.
 
 The networks are those of Fig. 5b with 1000 samples: students on twice the teacher's scale.
 
-Cost on one core: 6 minutes.
+Cost on one core: 10 minutes.
 """
 
 from functools import partial
@@ -89,6 +90,36 @@ def compute_shares(quick: bool, store: Path, client: Any) -> xr.Dataset:
     }
     coordinates = {"variant": results["variant"], "seed": results["seed"], "epoch": looks(T) / EPOCH}
     return xr.Dataset(curves, coordinates, results.attrs)
+
+
+def hill_cell(seed: int, samples: int) -> dict[str, Any]:
+    """By what factor the train error of curl descent with norms held is at most above the least before."""
+    run = shares_cell(seed, "curl, norms held", samples)
+    errors = np.asarray(run["train_error"])
+    return {"climb": np.max(errors / np.minimum.accumulate(errors)), "outcome": run["outcome"]}
+
+
+def compute_hills(quick: bool, store: Path, client: Any) -> xr.Dataset:
+    """Seeds that no other part has seen."""
+    cell = partial(hill_cell, samples=SAMPLES)
+    return cf.sweep(cell, {}, seeds=list(range(10, 13 if quick else 50)), store=store, client=client)
+
+
+def draw_hills(results: xr.Dataset, out: Path) -> None:
+    """The climbs in order."""
+    with panel(out / "why_hills.pdf") as ax:
+        ax.plot(np.sort(100 * (results["climb"].values - 1)), "o", markersize=3, color="0.3")
+        ax.set(xlabel="network", ylabel="rise of the train error (%)")
+
+
+def report_hills(results: xr.Dataset) -> str:
+    """How many climb, and how high."""
+    climbs = results["climb"].values - 1
+    higher = np.sort(climbs[climbs > 1e-3])
+    heights = ", ".join(f"{climb:.1%}" for climb in higher)
+    return f"in {len(higher)} of {climbs.size} fresh networks the train error rises on its way" + (
+        f", by {heights}" if len(higher) else ""
+    )
 
 
 def draw_shares(results: xr.Dataset, out: Path) -> None:
@@ -299,6 +330,7 @@ def report_linear(results: xr.Dataset) -> str:
 
 PARTS = {
     "shares": Part(compute_shares, draw_shares, report_shares),
+    "hills": Part(compute_hills, draw_hills, report_hills),
     "unit": Part(compute_unit, draw_unit, report_unit),
     "plane": Part(compute_plane, draw_plane, report_plane),
     "linear": Part(compute_linear, draw_linear, report_linear),
