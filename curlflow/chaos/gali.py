@@ -30,6 +30,7 @@ def gali(
     solver: SolverChoice | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    dtmax: float | None = None,
     max_steps: int | None = None,
     blow_up: float = 1e6,
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " times"]]:
@@ -44,7 +45,7 @@ def gali(
         A flow, a map, or a `TangentSystem` of either.
     k
         How many tangent vectors, at least 2.
-    y0, T, Ttr, dt, key, t0, args, solver, rtol, atol, max_steps, blow_up
+    y0, T, Ttr, dt, key, t0, args, solver, rtol, atol, dtmax, max_steps, blow_up
         As for `lyapunov_spectrum`. The vectors start random and orthonormal after the transient.
 
     Returns
@@ -78,6 +79,7 @@ def gali(
         solver=solver,
         rtol=rtol,
         atol=atol,
+        dtmax=dtmax,
         max_steps=max_steps,
         blow_up=blow_up,
     ).averaging_divergence(False)
@@ -102,10 +104,21 @@ def aligned_volumes(run: Run, count: int) -> tuple[Float[np.ndarray, " times"], 
 def _volumes(tangent: TangentSystem, state: RunState, count: int) -> Float[Array, " times"]:
     def one_interval(state: RunState, nothing: None) -> tuple[RunState, Array]:
         begin, end = (tangent.t0 + (state.interval + i) * tangent.dt for i in (0, 1))
-        after = advance(tangent, state, begin, end)[0]
-        lengths = jnp.sqrt(frames.column_squares(after.frame))
-        frame = frames.scale(after.frame, 1 / lengths)
-        volume = jnp.prod(jnp.linalg.svd(frames.columns(frame), compute_uv=False))
-        return eqx.tree_at(lambda s: (s.frame, s.interval), after, (frame, state.interval + 1)), volume
+
+        def goes_on(state: RunState) -> Array:
+            return (state.time < end) & (state.escape == jnp.inf)
+
+        # A piece ends before its time where lengths come near the ends of float64.
+        begun = eqx.tree_at(lambda s: s.time, state, begin)
+        after = jax.lax.while_loop(goes_on, lambda state: _with_lengths_one(tangent, state, end), begun)
+        volume = jnp.prod(jnp.linalg.svd(frames.columns(after.frame), compute_uv=False))
+        return eqx.tree_at(lambda s: s.interval, after, state.interval + 1), volume
 
     return jax.lax.scan(one_interval, state, length=count)[1]
+
+
+def _with_lengths_one(tangent: TangentSystem, state: RunState, end: Array) -> RunState:
+    """The run at time `end`, or before, with tangent vectors of length one."""
+    after = advance(tangent, state, state.time, end)[0]
+    lengths = jnp.sqrt(frames.column_squares(after.frame))
+    return eqx.tree_at(lambda s: s.frame, after, frames.scale(after.frame, 1 / lengths))

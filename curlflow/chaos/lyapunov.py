@@ -31,6 +31,7 @@ def lyapunov_spectrum(
     solver: SolverChoice | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    dtmax: float | None = None,
     max_steps: int | None = None,
     blow_up: float = 1e6,
     progress: bool = False,
@@ -54,6 +55,7 @@ def lyapunov_spectrum(
     solver: SolverChoice | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    dtmax: float | None = None,
     max_steps: int | None = None,
     blow_up: float = 1e6,
     progress: bool = False,
@@ -76,6 +78,7 @@ def lyapunov_spectrum(
     solver: SolverChoice | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    dtmax: float | None = None,
     max_steps: int | None = None,
     blow_up: float = 1e6,
     progress: bool = False,
@@ -127,10 +130,14 @@ def lyapunov_spectrum(
     rtol, atol
         Flows only: relative and absolute tolerance on the local error of a step in the state, 1e-8 and 1e-10 by default. The
         error of a tangent vector is held to `rtol` times its length.
+    dtmax
+        Flows only: the longest step of the solver. Events shorter than a step, such as pulses after a quiet stretch, are
+        stepped over unseen if they are shorter than the steps that the quiet allows. None means no limit but `dt`.
     max_steps
         Flows only: most steps of the solver between two QRs; None means a million.
     blow_up
         Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up".
+        `jnp.inf` means no limit.
     progress
         Show a progress bar.
 
@@ -172,6 +179,7 @@ def lyapunov_spectrum(
         solver=solver,
         rtol=rtol,
         atol=atol,
+        dtmax=dtmax,
         max_steps=max_steps,
         blow_up=blow_up,
     )

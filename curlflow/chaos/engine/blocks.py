@@ -20,12 +20,12 @@ LARGEST_ENSEMBLE_BLOCK = 400
 MEMBERS_AT_ONCE = 8
 
 # Which parts of the state have the members as their trailing axis: the others have one value for every block.
-_HAS_MEMBERS = {field: field in ("y", "frame", "escape") for field in RunState.__dataclass_fields__}
+_HAS_MEMBERS = {field: field in ("y", "frame", "escape", "status") for field in RunState.__dataclass_fields__}
 
 
 def block_of_members(state: RunState) -> Int[np.ndarray, " members"]:
     """In which block every member of an ensemble is."""
-    return np.arange(state.escape.size) // lanes_of(state.escape.size, state.status.size)
+    return np.arange(state.escape.size) // lanes_of(state.escape.size, state.step.size)
 
 
 def member_state(state: RunState, member: int) -> RunState:

@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from curlflow._compile import apart, in_one_kernel
 from curlflow._trees import size
@@ -24,14 +24,14 @@ from curlflow.chaos.engine import frames
 from curlflow.chaos.engine.tangent_system import (
     BLOWN_UP,
     LARGEST_PACKED,
-    RUNNING,
     STEP_LIMIT,
     STEP_TOO_SMALL,
     RunState,
     TangentSystem,
     choose,
-    escape_times,
+    outside,
     record_shape,
+    with_ends,
 )
 from curlflow.orbits.solvers import LARGEST_UNROLLED
 
@@ -39,6 +39,9 @@ from curlflow.orbits.solvers import LARGEST_UNROLLED
 LARGEST_IN_ONE_KERNEL = 1000
 # Frames of more numbers than this take a step in blocks of tangent vectors, which the processor's caches hold.
 LARGEST_BLOCK = 100_000
+# Squared lengths of tangent vectors within these limits are far from where float64 ends: a step that leaves them is the last
+# of its piece, which is then divided.
+SMALLEST_SQUARE, LARGEST_SQUARE = 1e-200, 1e200
 
 
 def first_step(tangent: TangentSystem, y: PyTree[Array]) -> Float[Array, ""]:
@@ -49,11 +52,15 @@ def first_step(tangent: TangentSystem, y: PyTree[Array]) -> Float[Array, ""]:
 
     members = () if tangent.members is None else (jtu.tree_leaves(y)[0].shape[-1],)
     steps = tangent.over_systems(member_step)(jnp.broadcast_to(tangent.t0, members), y)
-    return jnp.minimum(jnp.min(steps), tangent.dt)
+    usable = jnp.isfinite(steps) & (steps > 0)
+    return jnp.minimum(jnp.min(jnp.where(usable, steps, jnp.inf)), tangent.dt)
 
 
 def solve(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
-    """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes."""
+    """State and frame from one time to another, and the growth ∫ tr J dt of the logarithm of volumes.
+
+    It ends before its time where the length of a tangent vector comes near the ends of float64.
+    """
     piece = _piece(tangent, state, begin, end)
     k, _ = record_shape(tangent, state)
     frame = frames.in_blocks(state.frame, piece.blocks)
@@ -66,13 +73,15 @@ def solve(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> 
         state.escape,
         state.status,
         state.steps,
+        state.steps,
+        jnp.asarray(True),
         jnp.asarray(False) if tangent.members else False,
     )
 
     def goes_on(now: _Stepping) -> Array:
-        return (now.t < end) & (now.status == RUNNING)
+        return (now.t < end) & jnp.any(now.escape == jnp.inf) & now.in_range
 
-    loop = partial(jax.lax.while_loop, goes_on, partial(_one_step, piece, state.steps))
+    loop = partial(jax.lax.while_loop, goes_on, partial(_one_step, piece))
     done = in_one_kernel(loop, begun) if size(point) <= LARGEST_IN_ONE_KERNEL else loop(begun)
     y, V, growth = piece.unpack(done.point)
     # A run of short pieces must not forget the step size that it could take.
@@ -105,8 +114,10 @@ class _Stepping(eqx.Module):
     point: PyTree[Array]  # state, frame and growth of the log volume, packed
     memory: Any  # the solver's
     escape: Float[Array, "*members"]
-    status: Int[Array, ""]
+    status: Int[Array, "*members"]
     steps: Int[Array, ""]
+    steps_before: Int[Array, ""]  # when the piece began, or the last member was given up
+    in_range: Bool[Array, ""]  # the lengths of all tangent vectors
     jumped: Any  # whether a member was stopped by the last step, which makes the velocity in the solver's memory wrong
 
 
@@ -137,48 +148,68 @@ def _memory_at(piece: _Piece, begin: Array, point: Any, escape: Array) -> Any:
     return jax.lax.map(lambda V: memory((y, V, growth)), V)
 
 
-def _one_step(piece: _Piece, steps_before: Array, now: _Stepping) -> _Stepping:
+def _one_step(piece: _Piece, now: _Stepping) -> _Stepping:
     """One step of the solver, taken or refused, and the size of the next."""
     tangent = piece.tangent
     # Equal steps to the end of the piece: the last one is never a crumb, and the step size survives the end.
-    count = jnp.ceil((piece.end - now.t) / now.step)
+    count = jnp.ceil((piece.end - now.t) / jnp.minimum(now.step, tangent.dtmax))
     step = (piece.end - now.t) / count
     t = jnp.where(count <= 1, piece.end, now.t + step)
-    point, memory, error = _try_step_in_blocks(piece, now, t)
+    point, memory, errors, in_range = _try_step_in_blocks(piece, now, t)
+    errors = jnp.where(now.escape == jnp.inf, errors, 0.0)
+    error = jnp.max(errors)
     accepted = error < 1
     order = piece.solver.error_order(piece.term) or 1
     factor = jnp.clip(0.9 * error ** (-1 / order), 0.2, jnp.where(accepted, 10.0, 0.9))
     t, point, memory = choose(accepted, (t, point, memory), (now.t, now.point, now.memory))
-    escape = escape_times(tangent, piece.unpack(point)[0], now.escape, t)
     steps = now.steps + 1
-    status = jnp.where(step * factor < piece.smallest_step, STEP_TOO_SMALL, RUNNING)
-    status = jnp.where(steps - steps_before >= tangent.max_steps, STEP_LIMIT, status)
-    status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, status)
-    jumped = jnp.any(escape != now.escape) if tangent.members else False
-    return _Stepping(t, step * factor, point, memory, escape, status, steps, jumped)
+    too_small = step * factor < piece.smallest_step
+    too_many = steps - now.steps_before >= tangent.max_steps
+    # The members to blame are those which allow no step twice as long: the others go on without them.
+    to_blame = (too_small | too_many) & (errors >= error * 0.5**order)
+    escape, status = with_ends(now.escape, now.status, outside(tangent, piece.unpack(point)[0]), t, BLOWN_UP)
+    reason = jnp.where(too_many, STEP_LIMIT, STEP_TOO_SMALL)
+    escape, status = with_ends(escape, status, to_blame, t, reason)
+    stopped = jnp.any(escape != now.escape)
+    return _Stepping(
+        t,
+        step * factor,
+        point,
+        memory,
+        escape,
+        status,
+        steps,
+        steps_before=jnp.where(stopped, steps, now.steps_before),
+        in_range=~accepted | jnp.all(in_range | (escape < jnp.inf)),
+        jumped=stopped if tangent.members else False,
+    )
 
 
-def _try_step_in_blocks(piece: _Piece, now: _Stepping, t: Array) -> tuple[Any, Any, Array]:
-    """A step to time t of the state with each block of tangent vectors in turn: the point, the memory, the largest error."""
+def _try_step_in_blocks(
+    piece: _Piece, now: _Stepping, t: Array
+) -> tuple[Any, Any, Float[Array, "*members"], Bool[Array, "*members"]]:
+    """A step to time t of the state with each block of tangent vectors in turn: the point, the memory, the largest errors."""
     if piece.blocks == 1:
         return _try_step(piece, now, t, now.point, now.memory)
     y, V, growth = now.point
-    (y, V, growth), memory, errors = jax.lax.map(
+    (y, V, growth), memory, errors, in_range = jax.lax.map(
         lambda block: _try_step(piece, now, t, (y, block[0], growth), block[1]), (V, now.memory)
     )
     # Every block came to the same state and volume.
     y, growth = jtu.tree_map(lambda leaf: leaf[0], (y, growth))
-    return (y, V, growth), memory, jnp.max(errors)
+    return (y, V, growth), memory, jnp.max(errors, axis=0), jnp.all(in_range, axis=0)
 
 
-def _try_step(piece: _Piece, now: _Stepping, t: Array, point: Any, memory: Any) -> tuple[Any, Any, Array]:
-    """A step to time t: the point there, the solver's memory, and the error in units of the tolerance."""
+def _try_step(
+    piece: _Piece, now: _Stepping, t: Array, point: Any, memory: Any
+) -> tuple[Any, Any, Float[Array, "*members"], Bool[Array, "*members"]]:
+    """A step to time t: the point there, the solver's memory, the members' errors in units of the tolerance, the lengths."""
     after, error, _, memory, result = piece.solver.step(
         piece.term, now.t, t, point, now.escape == jnp.inf, memory, now.jumped
     )
-    error_size = _error_size(piece.tangent, *map(piece.unpack, (error, point, after)))
-    good = (result == diffrax.RESULTS.successful) & jnp.isfinite(error_size)
-    return after, memory, jnp.where(good, error_size, jnp.inf)
+    sizes, in_range = _error_sizes(piece.tangent, *map(piece.unpack, (error, point, after)))
+    good = (result == diffrax.RESULTS.successful) & jnp.isfinite(sizes)
+    return after, memory, jnp.where(good, sizes, jnp.inf), in_range
 
 
 def _packing(tangent: TangentSystem, state: RunState) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -230,21 +261,26 @@ def _field(
     return field
 
 
-def _error_size(tangent: TangentSystem, error: Any, before: Any, after: Any) -> Float[Array, ""]:
-    """The largest of the errors of state, tangent vectors and volume in units of the tolerance, over all members."""
+def _error_sizes(
+    tangent: TangentSystem, error: Any, before: Any, after: Any
+) -> tuple[Float[Array, "*members"], Bool[Array, "*members"]]:
+    """Of every member, the largest of the errors of state, tangent vectors and volume, in units of the tolerance.
+
+    And whether the lengths of its tangent vectors are far from the ends of float64.
+    """
     separately = apart if size(before) > LARGEST_UNROLLED else lambda function, *args: function(*args)
 
-    def member_size(error: Any, before: Any, after: Any) -> Array:
+    def member_size(error: Any, before: Any, after: Any) -> tuple[Array, Array]:
         (y_error, V_error, q_error), (y0, _, _), (y1, V1, _) = error, before, after
         sizes = [separately(partial(_state_error, tangent), y_error, y0, y1)]
-        relative = separately(frames.column_squares, V_error) / frames.column_squares(V1)
+        squares = frames.column_squares(V1)
+        relative = separately(frames.column_squares, V_error) / squares
         sizes.append(jnp.sqrt(jnp.max(relative)) / tangent.rtol)
         if tangent.with_divergence:
             sizes.append(jnp.abs(q_error) / tangent.rtol)
-        return jnp.stack(sizes).max()
+        return jnp.stack(sizes).max(), jnp.all((squares > SMALLEST_SQUARE) & (squares < LARGEST_SQUARE))
 
-    sizes = tangent.over_members(member_size)(error, before, after)
-    return jnp.max(sizes)
+    return tangent.over_members(member_size)(error, before, after)
 
 
 def _state_error(tangent: TangentSystem, error: Any, y0: Any, y1: Any) -> Float[Array, ""]:

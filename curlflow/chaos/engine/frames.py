@@ -65,6 +65,13 @@ def column_squares(V: PyTree[Array]) -> Float[Array, " k"]:
     return sum((squares(leaf) for leaf in jtu.tree_leaves(V)), jnp.zeros(()))
 
 
+def weighted(V: PyTree[Array], weights: PyTree[Array]) -> PyTree[Array]:
+    """Every component of the tangent vectors times its own weight; the weights are a pytree like the state."""
+    return jtu.tree_map(
+        lambda leaf, weight: leaf * jnp.expand_dims(weight, max(weight.ndim - 1, 0)), V, weights
+    )
+
+
 def in_blocks(V: PyTree[Array], count: int) -> PyTree[Array]:
     """The tangent vectors in so many blocks of equal width, along a new first axis: the last is repeated to fill them."""
 
@@ -106,6 +113,8 @@ def orthonormalise(
         factorisation failed.
     """
     k, n = _frame_shape(V)
+    largest = _largest_entries(V) if may_be_singular else jnp.ones(k)
+    V = scale(V, 1 / largest) if may_be_singular else V
     lengths = jnp.sqrt(column_squares(V))
     if may_be_singular and k > 1:
         frame, diagonal = _householder(V)
@@ -115,7 +124,13 @@ def orthonormalise(
         frame, diagonal = _cholesky_qr2(V, lengths)
     else:
         frame, diagonal = _householder(V)
-    return frame, diagonal, jnp.min(jnp.where(lengths > 0, diagonal / lengths, 0.0))
+    return frame, diagonal * largest, jnp.min(jnp.where(lengths > 0, diagonal / lengths, 0.0))
+
+
+def _largest_entries(V: PyTree[Array]) -> Float[Array, " k"]:
+    """The largest entry of every tangent vector, or 1 if all are 0: squares of what is divided by it cannot underflow."""
+    largest = jnp.max(jnp.abs(columns(V)), axis=1)
+    return jnp.where(largest > 0, largest, 1.0)
 
 
 def _gram_schmidt(V: PyTree[Array]) -> tuple[PyTree[Array], Float[Array, " k"]]:

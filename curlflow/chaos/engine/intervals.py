@@ -16,12 +16,12 @@ from curlflow._compile import compiled
 from curlflow.chaos.engine import blocks, flow_steps, frames, map_steps
 from curlflow.chaos.engine.tangent_system import (
     COLUMN_LOST,
-    RUNNING,
     Record,
     RunState,
     TangentSystem,
     choose,
     record_shape,
+    with_ends,
 )
 
 # The largest number of intervals computed between two looks at the clock.
@@ -54,7 +54,7 @@ def _start(tangent: TangentSystem, y: PyTree[Array], frame: PyTree[Array]) -> Ru
         interval=zero,
         pieces=zero + 1,
         escape=jnp.full(member_axis, jnp.inf),
-        status=zero,
+        status=jnp.zeros(member_axis, jnp.int64),
         time=tangent.t0,
         steps=zero,
     )
@@ -70,7 +70,7 @@ def run_chunk(tangent: TangentSystem, state: RunState, count: Int[Array, ""]) ->
     if tangent.members is None:
         return _run_block(tangent, state, count)
     members = state.escape.size
-    lanes = blocks.lanes_of(members, state.status.size)
+    lanes = blocks.lanes_of(members, state.step.size)
 
     def run_block(own: TangentSystem, block: RunState) -> tuple[RunState, Record]:
         return _run_block(own, block, count)
@@ -86,7 +86,7 @@ def _run_block(tangent: TangentSystem, state: RunState, count: Int[Array, ""]) -
     first = state.interval
 
     def goes_on(carry: tuple[RunState, Record]) -> Array:
-        return (carry[0].interval < last) & (carry[0].status == RUNNING)
+        return (carry[0].interval < last) & _goes_on(carry[0])
 
     def one_interval(carry: tuple[RunState, Record]) -> tuple[RunState, Record]:
         state, record = carry
@@ -95,7 +95,7 @@ def _run_block(tangent: TangentSystem, state: RunState, count: Int[Array, ""]) -
         record = Record(
             record.log_growth.at[row].set(log_growth), record.volume_growth.at[row].set(volume_growth)
         )
-        done = jnp.where(state.status == RUNNING, 1, 0)
+        done = jnp.where(_goes_on(state), 1, 0)
         return eqx.tree_at(lambda s: s.interval, state, state.interval + done), record
 
     return jax.lax.while_loop(goes_on, one_interval, (state, record))
@@ -116,7 +116,7 @@ def _interval(tangent: TangentSystem, state: RunState) -> tuple[RunState, Array,
     zero = jnp.zeros((), jnp.int64)
 
     def goes_on(now: _Interval) -> Array:
-        return (now.piece < now.state.pieces) & (now.state.status == RUNNING)
+        return (now.piece < now.state.pieces) & _goes_on(now.state)
 
     def one_piece(now: _Interval) -> _Interval:
         before = now.state
@@ -124,8 +124,8 @@ def _interval(tangent: TangentSystem, state: RunState) -> tuple[RunState, Array,
         after, volume_growth = advance(tangent, before, begin, end)
         qr = partial(frames.orthonormalise, may_be_singular=tangent.solver is None)
         frame, diagonal, left = tangent.over_members(qr)(after.frame)
-        lost = ~(jnp.min(left) >= SMALLEST_FRACTION_LEFT) & _can_halve(tangent, before)
-        lost = lost & (after.status == RUNNING)
+        lost = ~(left >= SMALLEST_FRACTION_LEFT) | _ended_too_soon(tangent, after, end)
+        lost = lost & (after.escape == jnp.inf)
         after = eqx.tree_at(lambda s: s.frame, after, frame)
         kept = _Interval(
             after,
@@ -133,18 +133,37 @@ def _interval(tangent: TangentSystem, state: RunState) -> tuple[RunState, Array,
             now.log_growth + jnp.log(diagonal),
             now.volume_growth + volume_growth,
         )
-        pieces = jnp.where(before.pieces < MOST_PIECES, 2 * before.pieces, before.pieces)
-        status = jnp.where(before.pieces < MOST_PIECES, before.status, COLUMN_LOST)
-        halved = eqx.tree_at(
-            lambda now: (now.state.pieces, now.state.status, now.state.steps, now.piece),
-            now,
-            (pieces, status, after.steps, 2 * now.piece),
+        return choose(
+            jnp.any(lost) & _can_halve(tangent, before), _halved(now, lost, begin, after.steps), kept
         )
-        return choose(lost, halved, kept)
 
     begun = _Interval(state, zero, jnp.zeros((k, *members)), jnp.zeros(members))
     done = jax.lax.while_loop(goes_on, one_piece, begun)
-    return done.state, done.log_growth, done.volume_growth
+    # What only a lost member needed is not imposed on the others.
+    member_lost = jnp.any(done.state.status != state.status) & jnp.any(done.state.status == COLUMN_LOST)
+    pieces = jnp.where(member_lost, 1, done.state.pieces)
+    return eqx.tree_at(lambda s: s.pieces, done.state, pieces), done.log_growth, done.volume_growth
+
+
+def _halved(now: _Interval, lost: Bool[Array, "*members"], t: Array, steps: Array) -> _Interval:
+    """The same place in an interval of twice as many pieces; or, where it can have no more, without the members lost."""
+    can_divide = now.state.pieces < MOST_PIECES
+    escape, status = with_ends(now.state.escape, now.state.status, lost & ~can_divide, t, COLUMN_LOST)
+    factor = jnp.where(can_divide, 2, 1)
+    return eqx.tree_at(
+        lambda now: (now.state.pieces, now.state.escape, now.state.status, now.state.steps, now.piece),
+        now,
+        (factor * now.state.pieces, escape, status, steps, factor * now.piece),
+    )
+
+
+def _ended_too_soon(tangent: TangentSystem, after: RunState, end: Array) -> Bool[Array, ""]:
+    """Whether the piece of a flow ended before its time, with members that go on."""
+    return jnp.asarray(False) if tangent.solver is None else after.time < end
+
+
+def _goes_on(state: RunState) -> Bool[Array, ""]:
+    return jnp.any(state.escape == jnp.inf)
 
 
 def _time(tangent: TangentSystem, state: RunState, piece: Array) -> Array:
@@ -152,10 +171,8 @@ def _time(tangent: TangentSystem, state: RunState, piece: Array) -> Array:
 
 
 def _can_halve(tangent: TangentSystem, state: RunState) -> Bool[Array, ""]:
-    """A flow's interval can always be halved; a map's only while it holds a whole number of steps twice over."""
-    if tangent.solver is not None:
-        return jnp.asarray(True)
-    return (jnp.round(tangent.dt).astype(jnp.int64) // state.pieces) % 2 == 0
+    """A flow's interval can always be halved; a map's until every piece of it is one step, or none."""
+    return jnp.asarray(True) if tangent.solver is not None else state.pieces < tangent.dt
 
 
 def advance(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:

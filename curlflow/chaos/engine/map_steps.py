@@ -8,7 +8,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array
 
-from curlflow.chaos.engine.tangent_system import BLOWN_UP, RUNNING, RunState, TangentSystem, escape_times
+from curlflow.chaos.engine.tangent_system import BLOWN_UP, RunState, TangentSystem, outside, with_ends
 
 
 def iterate(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
@@ -24,19 +24,19 @@ def iterate(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -
         return jtu.tree_map(lambda new, old: jnp.where(moves, new, old), new, old)
 
     def goes_on(carry: Any) -> Array:
-        n, _, _, escape = carry
+        n, _, _, (escape, _) = carry
         return (n < last) & jnp.any(escape == jnp.inf)
 
     def one_step(carry: Any) -> Any:
-        n, (y, V), growth, escape = carry
+        n, (y, V), growth, (escape, status) = carry
         many = tangent.members is not None
         counter = jnp.broadcast_to(n, escape.shape) if many else n
         y, V, grown = tangent.over_systems(member_step)(counter, y, V)
-        return n + 1, (y, V), growth + grown, escape_times(tangent, y, escape, n + 1.0)
+        ends = with_ends(escape, status, outside(tangent, y), n + 1.0, BLOWN_UP)
+        return n + 1, (y, V), growth + grown, ends
 
-    begun = (first, (state.y, state.frame), jnp.zeros(state.escape.shape), state.escape)
-    n, (y, V), growth, escape = jax.lax.while_loop(goes_on, one_step, begun)
-    status = jnp.where(jnp.all(escape < jnp.inf), BLOWN_UP, RUNNING)
+    begun = (first, (state.y, state.frame), jnp.zeros(state.escape.shape), (state.escape, state.status))
+    n, (y, V), growth, (escape, status) = jax.lax.while_loop(goes_on, one_step, begun)
     after = RunState(
         y, V, state.step, state.interval, state.pieces, escape, status, n * 1.0, state.steps + n - first
     )

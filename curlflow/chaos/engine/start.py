@@ -6,12 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from curlflow import _checks
 from curlflow._trees import size, take
 from curlflow.chaos.engine import frames, intervals
+from curlflow.chaos.engine.linearisation import beside_the_start
 from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
 from curlflow.system import Args, State, StateLike, System, check_state, require_same_structure
 
@@ -28,14 +28,17 @@ def started(
     Raises
     ------
     ValueError
-        If the system cannot move the state, k is out of range, or a flow is not finite there or the same everywhere.
+        If the system cannot move the state, k is out of range, a flow is not finite there, or what it says of its own
+        derivatives is not what automatic differentiation says.
     """
     y0 = _checks.state_pytree("y0", y0)
     _checks.blow_up_limit(float(tangent.blow_up), y0)
     members = None if tangent.members is None else _checks.leading_axis("y0", y0, "members")
     key = jax.random.key(0) if key is None else _checks.random_key("key", key)
     first = y0 if members is None else take(y0, 0)
-    _check_start(tangent, first, members, key)
+    units = _check_start(tangent, first, members, key)
+    if units is not None:
+        tangent = tangent.measured_in(units)
     vector = tangent.vectors_like(first)
     n = size(vector)
     k = max(_exponent_count(k, n), min(at_least, n))
@@ -60,8 +63,10 @@ def _exponent_count(k: int | None, n: int) -> int:
     return k
 
 
-def _check_start(tangent: TangentSystem, y: State, members: int | None, key: PRNGKeyArray) -> None:
-    """Refuse a state that the system cannot move, and a vector field that is not finite or the same everywhere."""
+def _check_start(
+    tangent: TangentSystem, y: State, members: int | None, key: PRNGKeyArray
+) -> PyTree[Array] | None:
+    """Refuse a state that the system cannot move; return the units of tangent vectors, if not the state's own."""
     system, args = tangent.system, tangent.args
     if tangent.members == "systems" and members is not None:
         system, args = _first_member(system, args, members)
@@ -69,18 +74,11 @@ def _check_start(tangent: TangentSystem, y: State, members: int | None, key: PRN
     if tangent.is_map:
         n = jnp.round(tangent.t0).astype(jnp.int64)
         require_same_structure(lambda y: system.step(n, y, args), y)  # pyright: ignore[reportAttributeAccessIssue]
-        return
-    require_same_structure(lambda y: system(tangent.t0, y, args), y)  # pyright: ignore[reportCallIssue]
+    else:
+        require_same_structure(lambda y: system(tangent.t0, y, args), y)  # pyright: ignore[reportCallIssue]
     if tangent.generator is not None:
-        return
-    velocity, rates = _two_rates(tangent, system, args, y, key)
-    for path, leaf in jtu.tree_leaves_with_path(velocity):
-        _checks.require_finite("f(t0, y0, args)" + jtu.keystr(path), leaf)
-    if not any(np.any(np.asarray(leaf)) for leaf in jtu.tree_leaves(rates)):
-        raise ValueError(
-            "`system` must depend on its state, but its Jacobian is zero at y0 and beside it: a constant vector field, "
-            "whose exponents are all 0."
-        )
+        return None
+    return beside_the_start(tangent, system, args, y, key, alone=members is None)
 
 
 def _first_member(system: System, args: Args, members: int) -> tuple[Any, Any]:
@@ -91,19 +89,3 @@ def _first_member(system: System, args: Args, members: int) -> tuple[Any, Any]:
                 f"but one has shape {leaf.shape} ({jtu.keystr(path)})."
             )
     return jtu.tree_map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, (system, args))
-
-
-@eqx.filter_jit
-def _two_rates(
-    tangent: TangentSystem, system: Any, args: Args, y: State, key: PRNGKeyArray
-) -> tuple[PyTree[Array], Any]:
-    """The velocity at y, and the rates of one random tangent vector at y and at a random point beside it."""
-    frame = frames.random_frame(key, y, 1)
-    leaves, structure = jtu.tree_flatten(y)
-    keys = jax.random.split(key, len(leaves))
-    beside = [
-        leaf + jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    velocity, here = tangent.rates(system, args, tangent.t0, y, frame)
-    _, there = tangent.rates(system, args, tangent.t0, jtu.tree_unflatten(structure, beside), frame)
-    return velocity, (here, there)

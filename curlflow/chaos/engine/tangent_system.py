@@ -1,6 +1,7 @@
 """The tangent system: a flow or map, and the tangent vectors that its linearisation pushes along beside the state."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from curlflow import _checks
 from curlflow._trees import float64, floats_to_arrays, size
@@ -51,6 +52,7 @@ class TangentOptions(TypedDict, total=False):
     solver: SolverChoice | None
     rtol: float | None
     atol: float | None
+    dtmax: float | None
     max_steps: int | None
     blow_up: float
 
@@ -92,10 +94,14 @@ class TangentSystem(eqx.Module):
     rtol, atol
         Flows only: relative and absolute tolerance on the local error of a step in the state, 1e-8 and 1e-10 by default. The
         error of a tangent vector is held to `rtol` times its length.
+    dtmax
+        Flows only: the longest step of the solver. Events shorter than a step, such as pulses after a quiet stretch, are
+        stepped over unseen if they are shorter than the steps that the quiet allows. None means no limit but `dt`.
     max_steps
         Flows only: most steps of the solver between two QRs; None means a million.
     blow_up
         Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up".
+        `jnp.inf` means no limit.
 
     Raises
     ------
@@ -117,8 +123,10 @@ class TangentSystem(eqx.Module):
     dt: Float[Array, ""]
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
+    dtmax: Float[Array, ""]
     blow_up: Float[Array, ""]
     max_steps: Int[Array, ""]
+    units: PyTree[Array] | None  # in which tangent vectors are measured, like the state; None: its own
     generator: Generator | None
     solver: diffrax.AbstractSolver[Any] | None  # None for maps
     divergence: bool | None
@@ -137,12 +145,13 @@ class TangentSystem(eqx.Module):
         solver: SolverChoice | None = None,
         rtol: float | None = None,
         atol: float | None = None,
+        dtmax: float | None = None,
         max_steps: int | None = None,
         blow_up: float = 1e6,
     ):
         map_given = is_map(system)
         if map_given:
-            _refuse_flow_options(solver=solver, rtol=rtol, atol=atol, max_steps=max_steps)
+            _refuse_flow_options(solver=solver, rtol=rtol, atol=atol, dtmax=dtmax, max_steps=max_steps)
         else:
             require_flow(system)
         _checks.require_one_of("batch", batch, (None, "states", "systems"))
@@ -153,11 +162,14 @@ class TangentSystem(eqx.Module):
         self.t0 = float64(_checks.finite_number("t0", t0))
         self.dt = float64(_interval(dt, map_given))
         self.rtol, self.atol = float64(rtol), float64(atol)
-        self.blow_up = float64(_checks.positive_number("blow_up", blow_up))
+        self.dtmax = float64(jnp.inf if dtmax is None else _checks.positive_number("dtmax", dtmax))
+        self.blow_up = float64(
+            blow_up if blow_up == math.inf else _checks.positive_number("blow_up", blow_up)
+        )
         self.max_steps = jnp.asarray(steps, jnp.int64)
         self.solver = None if map_given else _as_accurate(chosen_solver(solver, Dopri8()), rtol, atol)
         self.divergence = None if divergence is None else bool(divergence)
-        self.members = batch
+        self.members, self.units = batch, None
 
     @property
     def is_map(self) -> bool:
@@ -183,7 +195,8 @@ class TangentSystem(eqx.Module):
     ) -> tuple[State, PyTree[Array]]:
         """The velocity of the state, and that of the tangent vectors."""
         if self.generator is None:
-            return velocity_and_tangents(system, t, y, V, args)
+            velocity, rates = velocity_and_tangents(system, t, y, self.in_state_units(V), args)
+            return velocity, self.in_own_units(rates)
         return system(t, y, args), V @ self.generator(t, y, args).T
 
     def volume_rate(self, system: Any, args: Args, t: Time, y: State) -> Float[Array, ""]:
@@ -200,7 +213,8 @@ class TangentSystem(eqx.Module):
     ) -> tuple[State, PyTree[Array]]:
         """The state and the tangent vectors after one step of a map."""
         if self.generator is None:
-            return pushed(lambda y: system.step(n, y, args), y, V)
+            value, V = pushed(lambda y: system.step(n, y, args), y, self.in_state_units(V))
+            return value, self.in_own_units(V)
         return system.step(n, y, args), V @ self.generator(n, y, args).T
 
     def volume_step(self, system: Any, args: Args, n: Array, y: State) -> Float[Array, ""]:
@@ -208,6 +222,16 @@ class TangentSystem(eqx.Module):
         if self.generator is not None:
             return jnp.linalg.slogdet(self.generator(n, y, args))[1]
         return frames.log_determinant(lambda y: system.step(n, y, args), y)
+
+    def in_state_units(self, V: PyTree[Array]) -> PyTree[Array]:
+        """Tangent vectors in the units of the state."""
+        return V if self.units is None else frames.weighted(V, self.units)
+
+    def in_own_units(self, V: PyTree[Array]) -> PyTree[Array]:
+        """Tangent vectors in the units in which they are kept."""
+        return (
+            V if self.units is None else frames.weighted(V, jtu.tree_map(lambda unit: 1 / unit, self.units))
+        )
 
     def over_members(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn` on every member of the ensemble, or itself where there is only one run."""
@@ -246,6 +270,10 @@ class TangentSystem(eqx.Module):
     def with_generator(self, generator: Generator) -> "TangentSystem":
         """The same for tangent vectors that a generator moves."""
         return eqx.tree_at(lambda own: own.generator, self, generator, is_leaf=lambda leaf: leaf is None)
+
+    def measured_in(self, units: PyTree[Array]) -> "TangentSystem":
+        """The same, whose tangent vectors are measured in these units, one for every number of the state."""
+        return eqx.tree_at(lambda own: own.units, self, units, is_leaf=lambda leaf: leaf is None)
 
     def averaging_divergence(self, yes: bool) -> "TangentSystem":
         """The same, which averages the divergence or not."""
@@ -291,7 +319,8 @@ def _as_accurate(solver: Any, rtol: float, atol: float) -> Any:
 class RunState(eqx.Module):
     """Everything that a run needs in order to go on.
 
-    Members of an ensemble are the trailing axis of y, frame and escape; every block of them has a clock of its own.
+    Members of an ensemble are the trailing axis of y, frame, escape and status; every block of them has a clock of its own.
+    A member's status says why it ended, and its escape when: infinity for those that go on.
     """
 
     y: PyTree[Array]
@@ -300,7 +329,7 @@ class RunState(eqx.Module):
     interval: Int[Array, "*blocks"]
     pieces: Int[Array, "*blocks"]
     escape: Float[Array, "*members"]
-    status: Int[Array, "*blocks"]
+    status: Int[Array, "*members"]
     time: Float[Array, "*blocks"]
     steps: Int[Array, "*blocks"]
 
@@ -325,7 +354,14 @@ def choose(condition: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[A
     return jax.lax.cond(condition, lambda: new, lambda: old)
 
 
-def escape_times(tangent: TangentSystem, y: Any, escape: Array, t: Array) -> Float[Array, "*members"]:
-    """When each member's largest entry passed the limit: infinity for those that are still inside."""
-    inside = tangent.over_members(optx.max_norm)(y) < tangent.blow_up
-    return jnp.where((escape == jnp.inf) & ~inside, t, escape)
+def with_ends(
+    escape: Array, status: Array, ended: Array, t: Array, reason: int | Array
+) -> tuple[Float[Array, "*members"], Int[Array, "*members"]]:
+    """When and why each member ended, where some of those that had not have done so now."""
+    ended = ended & (escape == jnp.inf)
+    return jnp.where(ended, t, escape), jnp.where(ended, reason, status)
+
+
+def outside(tangent: TangentSystem, y: Any) -> Bool[Array, "*members"]:
+    """Whether each member's largest entry passed the limit."""
+    return ~(tangent.over_members(optx.max_norm)(y) < tangent.blow_up)
