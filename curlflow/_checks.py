@@ -41,15 +41,15 @@ def require_float64() -> None:
 
 
 def float64_array(name: str, value: ArrayLike) -> Array:
-    """Return `value` as a finite float64 array; integers and booleans convert, float32 and complex do not."""
+    """Return `value` as a finite float64 array; integers, booleans and lists convert, float32 and complex do not."""
     require_float64()
     array = _as_array(name, value)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"`{name}` must be real, but its dtype is {array.dtype}.")
     if jnp.issubdtype(array.dtype, jnp.floating) and array.dtype != jnp.float64:
         raise ValueError(
-            f"`{name}` must be float64, but its dtype is {array.dtype}. "
-            'Run jax.config.update("jax_enable_x64", True) before making it.'
+            f"`{name}` must be float64, but its dtype is {array.dtype}. Convert it by .astype(float); of a JAX array, "
+            'run jax.config.update("jax_enable_x64", True) before making it.'
         )
     array = array.astype(jnp.float64)
     require_finite(name, array)
@@ -177,12 +177,25 @@ def require_one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 
 def state_pytree(name: str, y: PyTree[ArrayLike]) -> PyTree[Array]:
-    """Return the state `y` with every leaf a finite float64 array; refuse a state without any numbers in it."""
-    leaves, structure = jtu.tree_flatten(y)
-    if sum(np.size(leaf) for leaf in leaves) == 0:
+    """Return the state `y` with every leaf a finite float64 array; refuse a state without any numbers in it.
+
+    A list of numbers is taken for an array of them, as NumPy does.
+    """
+    leaves = jtu.tree_leaves_with_path(y, is_leaf=_is_list_of_numbers)
+    structure = jtu.tree_structure(y, is_leaf=_is_list_of_numbers)
+    arrays = [float64_array(name + jtu.keystr(path), leaf) for path, leaf in leaves]
+    if sum(array.size for array in arrays) == 0:
         raise ValueError(f"`{name}` must hold at least one number, but is empty.")
-    labels = [name + jtu.keystr(path) for path, _ in jtu.tree_leaves_with_path(y)]
-    return jtu.tree_unflatten(structure, [float64_array(*pair) for pair in zip(labels, leaves, strict=True)])
+    return jtu.tree_unflatten(structure, arrays)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    """Whether `value` is a list, or a list of lists, of bare numbers."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(
+        isinstance(item, (bool, int, float, np.generic)) or _is_list_of_numbers(item) for item in value
+    )
 
 
 def leading_axis(name: str, tree: PyTree[Array], holds: str) -> int:

@@ -288,9 +288,11 @@ def require_same_structure(fn: Callable[[State], State], y: State) -> None:
     """Refuse a system whose value does not look like the state: same pytree, same shapes, same dtypes."""
     value = jax.eval_shape(fn, y)
     if jtu.tree_structure(value) != jtu.tree_structure(y):
+        is_sequence = isinstance(value, (list, tuple)) and jtu.treedef_is_leaf(jtu.tree_structure(y))
+        remedy = " Make one array of its entries: jnp.stack([…])." if is_sequence else ""
         raise ValueError(
             "`system` must return a pytree like its state, "
-            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(value)}."
+            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(value)}.{remedy}"
         )
     for (path, leaf), found in zip(jtu.tree_leaves_with_path(y), jtu.tree_leaves(value), strict=True):
         if found.shape != leaf.shape or found.dtype != leaf.dtype:

@@ -221,18 +221,18 @@ def _as_on_a_cycle(exponents: Float[np.ndarray, " k"], resolution: Float[np.ndar
 
 def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
     """Why a run ended before its time; None if it did not."""
-    t, escape = float(state.time), float(state.escape)
-    if np.isfinite(escape):
-        message = (
-            f"The largest entry of the state passed {float(tangent.blow_up):g} at t = {escape:.6g}. "
-            "The exponents are averages up to there."
-        )
-        return Outcome(Ending.BLEW_UP, escape, message)
-    status = int(state.status)
+    t, status = float(state.escape), int(state.status)
+    if not np.isfinite(t):
+        return None
     if status == STEP_LIMIT:
+        other = (
+            "an explicit solver"
+            if tangent.is_implicit
+            else 'solver="kvaerno5", if the system is small and stiff'
+        )
         message = (
             f"{int(tangent.max_steps)} steps did not reach the next QR from t = {t:.6g}. Raise `max_steps`, loosen `rtol`, "
-            'or, if the system is small and stiff, take solver="kvaerno5".'
+            f"or take {other}."
         )
         return Outcome(Ending.STEP_LIMIT, t, message)
     if status == STEP_TOO_SMALL:
@@ -243,8 +243,12 @@ def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
         return Outcome(Ending.STEP_TOO_SMALL, t, message)
     if status == COLUMN_LOST:
         message = (
-            f"A tangent vector vanished at t = {t:.6g} in less than a millionth of `dt`: "
-            "ask for fewer exponents, or look for a state at which the Jacobian is not finite."
+            f"A tangent vector vanished at t = {t:.6g} in less than a millionth of `dt`: take a shorter `dt`, ask for fewer "
+            "exponents, rescale the variables, or look for a state at which the Jacobian is not finite."
         )
         return Outcome(Ending.SOLVER_FAILED, t, message)
-    return None
+    message = (
+        f"The largest entry of the state passed `blow_up` = {float(tangent.blow_up):g} at t = {t:.6g}. If the orbit is "
+        "bounded, or only visits far places, raise `blow_up`."
+    )
+    return Outcome(Ending.BLEW_UP, t, message)

@@ -117,7 +117,7 @@ def lyapunov_spectrum(
     t0
         Initial time (the number of the first step for maps).
     args
-        Passed on to the system.
+        Passed on to the system. Python floats in it become arrays, so that new ones do not compile anew.
     batch
         "states": `y0` has a leading axis of members, which are computed in one go. "systems": so have the arrays of the
         system and of `args`.

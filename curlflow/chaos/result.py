@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow.chaos import ending, statistics
-from curlflow.chaos.engine import blocks, runner
+from curlflow.chaos import ending, remarks, statistics
+from curlflow.chaos.engine import blocks, frames, runner
 from curlflow.chaos.engine.runner import Run, intervals
 from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
 from curlflow.chaos.zeros import Zeros, count_zeros
@@ -30,7 +30,7 @@ class LyapunovSpectrum:
     ----------
     exponents
         Descending, shape (k,), in natural logarithms per unit time (per step for maps). NaN if the run ended before the first
-        interval did.
+        interval did; −∞ where the derivative vanishes on the orbit (superstable), or cannot be told from 0.
     stderr
         Their standard errors, shape (k,), from block averages; they account for the correlation of successive values.
         Infinite for runs of fewer than four intervals.
@@ -49,7 +49,8 @@ class LyapunovSpectrum:
     final_state
         The state at the end.
     final_frame
-        The tangent vectors at the end: like the state, with an axis of length k before the last one of every leaf.
+        The tangent vectors at the end, orthonormal: like the state, with an axis of length k before the last one of every
+        leaf.
     stats
         Evidence: solver, tolerances, steps, the time between two QRs in the end.
     run
@@ -109,10 +110,10 @@ class LyapunovSpectrum:
     def kaplan_yorke(self) -> float | None:
         """The Kaplan–Yorke dimension; exponents within their resolution of 0 count as 0.
 
-        None where not enough exponents were computed to tell.
+        None where not enough exponents were computed to tell, or their errors are not known.
         """
         rounded = np.where(np.abs(self.exponents) <= self.resolution, 0.0, self.exponents)
-        return statistics.kaplan_yorke(rounded, self.n)
+        return statistics.kaplan_yorke(np.where(np.isfinite(self.stderr), rounded, np.nan), self.n)
 
     @property
     def entropy(self) -> tuple[float, float]:
@@ -294,7 +295,8 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
         counts = Counter(outcome.ending.value for outcome in self.outcome)
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         leading = self.exponents[:, 0]
-        span = f"largest exponents {np.nanmin(leading):.4g} … {np.nanmax(leading):.4g}"
+        known = leading[~np.isnan(leading)]
+        span = f"largest exponents {known.min():.4g} … {known.max():.4g}" if known.size else "no exponents"
         return f"LyapunovEnsemble of {len(self)} members: {span}; {listed}"
 
 
@@ -375,21 +377,33 @@ def _spectrum(
     local, stderr, agree = np.ascontiguousarray(local[..., 0]), stderr[..., 0], agree[..., 0]
     count = len(local)
     resolution = statistics.resolution(stderr, count, settings.dt, settings.tolerances["rtol"])
-    own = run.tangent if member is None else run.tangent.of_member(member)
+    alone = run.tangent if member is None else run.tangent.of_member(member)
+    outcome = ending.outcome_of(alone, state, looks, local, agree, resolution)
+    superstable = remarks.superstable(alone, state, max(int(looks.cycle), int(looks.at_rest)), local)
+    local[-1:, superstable], stderr = -np.inf, np.where(superstable, 0.0, stderr)
+    exponents = local.mean(axis=0) if count else np.full(len(stderr), np.nan)
+    divergence = _mean_divergence(run, settings, count, member)
+    notes = remarks.remarks(run.tangent, state, exponents, divergence, run.n, count)
     return LyapunovSpectrum(
-        exponents=local.mean(axis=0) if count else np.full(len(stderr), np.nan),
+        exponents=exponents,
         stderr=stderr,
         times=settings.times[:count],
         local=local,
         n=run.n,
-        mean_divergence=_mean_divergence(run, settings, count, member),
-        outcome=ending.outcome_of(own, state, looks, local, agree, resolution),
+        mean_divergence=divergence,
+        outcome=Outcome(outcome.ending, outcome.time, " ".join([outcome.message, *notes])),
         final_state=jtu.tree_map(jnp.asarray, state.y),
-        final_frame=jtu.tree_map(jnp.asarray, state.frame),
+        final_frame=_final_frame(run.tangent, state),
         stats=_stats(settings, state),
         run=run,
         member=member,
     )
+
+
+def _final_frame(tangent: TangentSystem, state: RunState) -> State:
+    """The tangent vectors, orthonormal in the units of the state whatever those are in which they were kept."""
+    V = jtu.tree_map(jnp.asarray, state.frame)
+    return V if tangent.units is None else frames.orthonormalise(tangent.in_state_units(V), True)[0]
 
 
 def _mean_divergence(run: Run, settings: _Settings, count: int, member: int | None) -> float | None:

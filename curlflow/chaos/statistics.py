@@ -100,8 +100,9 @@ def resolution(
 
 
 def kaplan_yorke(exponents: Float[np.ndarray, " k"], n: int) -> float | None:
-    """The Kaplan–Yorke dimension of descending exponents; None where more of the n exponents are needed to tell."""
-    sums = np.cumsum(exponents)
+    """The Kaplan–Yorke dimension of descending exponents; None where unknown ones of the n exponents are needed to tell."""
+    known = exponents[: int(np.argmax(np.isnan(exponents)))] if np.isnan(exponents).any() else exponents
+    sums, exponents = np.cumsum(known), known
     below = np.flatnonzero(sums < 0)
     if not len(below):
         return float(n) if len(exponents) == n else None

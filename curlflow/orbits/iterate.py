@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from curlflow import _checks
 from curlflow._compile import compiled
-from curlflow._trees import float64
+from curlflow._trees import float64, floats_to_arrays
 from curlflow.orbits.solve import Observe
 from curlflow.orbits.streams import Streamed
 from curlflow.orbits.trajectory import Trajectory
@@ -71,7 +71,7 @@ def iterate(
         Observables to fold over all steps, by name: objects with `start`, `add` and `value` such as `OrderParameter()` or
         `Peak(error)`. Nothing of the orbit is kept for them. Their values are in the trajectory's `folded`.
     args
-        Passed on to the system.
+        Passed on to the system. Python floats in it become arrays, so that new ones do not compile anew.
     blow_up
         Largest magnitude that any entry of a saved state may have; beyond it the run ends with the outcome "blew up".
     progress
@@ -101,6 +101,7 @@ def iterate(
     >>> bool(run.loss()[-1] < 1e-12), sorted(run.folded)
     (True, ['q'])
     """
+    args = floats_to_arrays(args)
     y0 = map_state(system, y0, args, "y0")
     steps = _checks.positive_integer("steps", steps)
     first = int(_checks.finite_number("n0", n0))

@@ -1,4 +1,4 @@
-"""The linearisation at the first state: whether a system's own derivatives are right, and which units bring it to one size."""
+"""The linearisation at the first state: whether a system's own derivatives are right, and in which units it is balanced."""
 
 from typing import Any
 
@@ -106,7 +106,8 @@ def _check_own_derivatives(
     beside = jtu.tree_map(lambda y, rate: y + jnp.minimum(step, tangent.dt) * rate, y, velocity)
     for t, point in ((tangent.t0, y), (tangent.t0 + tangent.dt / jnp.pi, beside)):
         for name, *numbers in _both_derivatives(system, args, t, point, basis, whole):
-            _require_same(name, *map(np.asarray, numbers), float(t))
+            own, exact, largest = map(np.asarray, numbers)
+            _require_same(name, own, exact, float(largest), float(t))
 
 
 @eqx.filter_jit
@@ -125,7 +126,7 @@ def _both_derivatives(
     return found
 
 
-def _require_same(name: str, own: np.ndarray, exact: np.ndarray, largest: np.ndarray, t: float) -> None:
+def _require_same(name: str, own: np.ndarray, exact: np.ndarray, largest: float, t: float) -> None:
     if own.shape != exact.shape:
         raise ValueError(
             f"`system` must have a method `{name}` that returns shape {exact.shape}, but it returned {own.shape}."
@@ -133,7 +134,7 @@ def _require_same(name: str, own: np.ndarray, exact: np.ndarray, largest: np.nda
     if not (np.isfinite(own).all() and np.isfinite(exact).all()):
         return
     difference = float(np.max(np.abs(own - exact)))
-    if difference <= OWN_DERIVATIVE_RTOL * float(largest):
+    if difference <= OWN_DERIVATIVE_RTOL * largest:
         return
     what = "the Jacobian times its vectors" if name == "tangent" else "the trace of the Jacobian"
     raise ValueError(

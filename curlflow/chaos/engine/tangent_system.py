@@ -177,6 +177,11 @@ class TangentSystem(eqx.Module):
         return self.solver is None
 
     @property
+    def is_implicit(self) -> bool:
+        """Whether the solver solves equations in every step, as stiff systems want it."""
+        return isinstance(self.solver, diffrax.AbstractImplicitSolver)
+
+    @property
     def with_divergence(self) -> bool:
         """Whether the divergence is averaged, once it is known how many tangent vectors there are."""
         return bool(self.divergence)
