@@ -5,8 +5,9 @@ from curlflow.chaos.gali import gali
 from curlflow.chaos.growth import Growth, tangent_growth
 from curlflow.chaos.lyapunov import lyapunov_spectrum
 from curlflow.chaos.motion import Evidence, Motion, Verdict, verdict
-from curlflow.chaos.recorded import exponent_of_series, zero_one_test
+from curlflow.chaos.recorded import zero_one_test
 from curlflow.chaos.result import LyapunovEnsemble, LyapunovSpectrum
+from curlflow.chaos.series_exponent import SeriesExponent, exponent_of_series
 from curlflow.chaos.zeros import Zeros
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "tangent_growth",
     "zero_one_test",
     "exponent_of_series",
+    "SeriesExponent",
     "Motion",
     "Evidence",
     "Verdict",

@@ -1,8 +1,7 @@
-"""Indicators of chaos of recorded series: the 0–1 test, and exponents by the method of Rosenstein."""
+"""Indicators of chaos of recorded series: the 0–1 test."""
 
 import jax
 import jax.numpy as jnp
-import nolds
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import ArrayLike
@@ -56,39 +55,6 @@ def _growth_correlation(x: np.ndarray, c: float) -> float:
     if np.ptp(displacement) == 0:
         return 0.0
     return float(np.corrcoef(lags, displacement)[0, 1])
-
-
-def exponent_of_series(
-    series: ArrayLike, dt: float = 1.0, *, emb_dim: int = 3, lag: int | None = None, fit: int = 20
-) -> float:
-    """The largest exponent of a recorded series by Rosenstein's method (nolds): a cross-check of a run from outside.
-
-    It depends on its parameters and says little about exponents near zero; where equations are at hand, trust
-    `lyapunov_spectrum`.
-
-    Parameters
-    ----------
-    series
-        Values at equal times, shape (times,).
-    dt
-        Time between two values.
-    emb_dim, lag
-        Embedding dimension and delay in samples; None takes the first zero of the autocorrelation for the delay.
-    fit
-        Number of samples over which the divergence of neighbours is fitted.
-
-    Returns
-    -------
-    float
-        In natural logarithms per unit time.
-    """
-    x = np.asarray(_checks.float64_array("series", series))
-    dt = _checks.positive_number("dt", dt)
-    lag = decorrelation(x) if lag is None else _checks.positive_integer("lag", lag)
-    value = nolds.lyap_r(
-        x, emb_dim=emb_dim, lag=lag, min_tsep=max(10, 2 * lag * emb_dim), trajectory_len=fit, fit="poly"
-    )
-    return float(value) / dt  # pyright: ignore[reportArgumentType]
 
 
 def decorrelation(x: np.ndarray) -> int:
