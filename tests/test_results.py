@@ -101,6 +101,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "chaos.LyapunovEnsemble": lambda: cf.lyapunov_spectrum(TOY, points(3), T=5.0, batch="states"),
     "chaos.Zeros": lambda: spectrum().zeros(),
     "chaos.Growth": lambda: cf.chaos.tangent_growth(spectrum()),
+    "chaos.SeriesExponent": lambda: cf.chaos.exponent_of_series(np.cos(np.arange(300.0) ** 1.5)),
     "chaos.Verdict": judged,
     "chaos.Evidence": lambda: judged().evidence[0],
     "plane.Survey": surveyed,

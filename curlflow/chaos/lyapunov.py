@@ -90,7 +90,9 @@ def lyapunov_spectrum(
 
     .. math::  \lambda_j = \frac{1}{T} \sum_i \log R^{(i)}_{jj},
 
-    in natural logarithms per unit time (per step for maps).
+    in natural logarithms per unit time (per step for maps). The vector field must have a derivative along the orbit: where it
+    jumps (dry friction, impacts), tangent vectors jump too (saltation), which the derivative does not know, and the
+    exponents are those of the smooth parts alone.
 
     Parameters
     ----------
@@ -98,10 +100,11 @@ def lyapunov_spectrum(
         A flow: any function f(t, y, args) that returns a pytree like the state. Or a map: any object with a method
         step(n, y, args) that returns the next state. A flow with a method tangent(t, y, V, args), which returns J V for k
         tangent vectors at once, is differentiated by it; V is a pytree like the state, with an axis of length k before the
-        last axis of every leaf (the only axis of a leaf that is a number). Or a `TangentSystem` of either, which has its own
+        last axis of every leaf (the only axis of a leaf that is a number). It is compared with automatic differentiation
+        at the start. Or a `TangentSystem` of either, which has its own
         `dt`, `t0`, `args`, `batch`, `divergence`, `solver`, tolerances, `max_steps` and `blow_up`.
     y0
-        The initial state: an array or any pytree of float64 arrays, n numbers in all.
+        The initial state: an array, a list of numbers, or any pytree of float64 arrays, n numbers in all.
     k
         How many leading exponents, between 1 and n; None means all n.
     T
@@ -150,8 +153,8 @@ def lyapunov_spectrum(
     ------
     ValueError
         If an argument is out of range or of the wrong shape, not finite or not float64, if a flow's option is given for a
-        map, an option of the tangent system beside one that is made already, or if the vector field does not depend on its
-        state.
+        map, an option of the tangent system beside one that is made already, or if a flow's own `tangent` or `divergence` is not
+        what automatic differentiation says at the start.
 
     References
     ----------

@@ -22,6 +22,9 @@ FEWEST_FITTED = 4
 # Below so many samples in a mean period a series is one of a map.
 SHORTEST_PERIOD = 8
 PARTS = 10
+# Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 10 % for the Lorenz
+# system at three settings and by 23 % for Rössler's (12 series of 5000 values each). This is the root mean square of the four.
+SYSTEMATIC_OF_FLOWS = 0.13
 
 
 @result
@@ -33,8 +36,8 @@ class SeriesExponent:
     value
         In natural logarithms per unit time; NaN where the series does not tell. `float` of this result is the same.
     stderr
-        Its standard error: the scatter between parts of the series, and by how much the two halves of the fitted range
-        differ in slope.
+        Its standard error: the scatter between parts of the series, by how much the two halves of the fitted range differ in
+        slope, and, of flows, 13 % of the value, by which the method itself is off.
     fitted
         The range of times after the start over which the growth was fitted.
     emb_dim, lag
@@ -84,7 +87,8 @@ def exponent_of_series(
     The series is embedded by delays; the nearest neighbour of every point, at least a mean period away in time, is followed,
     and a straight line is fitted to the mean logarithm of their distances between the first turn of the orbit and
     saturation. Dimension, delay and range are chosen from the data. Where equations are at hand, trust `lyapunov_spectrum`:
-    the method says little about exponents near zero, and comes out low where neighbours mostly lie along the orbit.
+    the method says little about exponents near zero, and comes out low for flows: by 5 to 10 % for the Lorenz system, by a
+    quarter for Rössler's.
 
     Parameters
     ----------
@@ -152,6 +156,8 @@ def exponent_of_series(
         why = "Separations saturate before they have grown e-fold: take a longer series, or one sampled more finely."
         return _undecided(emb_dim, lag, why, times, curve)
     value, stderr = _slope(parts[:, first : last + 1], dt)
+    if period >= SHORTEST_PERIOD:
+        stderr = float(np.hypot(stderr, SYSTEMATIC_OF_FLOWS * value))
     fitted = (float(times[first]), float(times[last]))
     message = f"Separations grew by a factor of {np.exp(curve[last] - curve[first]):.3g}."
     outcome = Outcome(Ending.COMPLETED, None, message)
@@ -287,7 +293,7 @@ def _fit_length(fit: int, curve: Float[np.ndarray, " times"]) -> int:
 def _slope(parts: Float[np.ndarray, "parts times"], dt: float) -> tuple[float, float]:
     """The slope of the mean over all parts; its error from their scatter and from the difference between its two halves."""
     times = np.arange(parts.shape[1]) * dt
-    slopes = np.asarray(np.polyfit(times, parts.T, 1))[0]
+    slopes = np.array([np.polyfit(times, part, 1)[0] for part in parts])
     scatter = slopes.std(ddof=1) / len(slopes) ** 0.5
     halves = np.array_split(np.arange(len(times)), 2)
     first, second = (np.polyfit(times[half], parts.mean(axis=0)[half], 1)[0] for half in halves)

@@ -171,15 +171,6 @@ def test_growth_tells_a_power_from_an_exponential():
     assert chaos.tangent_growth(saddle).rate == pytest.approx(0.1, abs=1e-6)
 
 
-def test_a_recorded_series_gives_the_logistic_exponent():
-    y, series = 0.3, []
-    for _ in range(2000):
-        y = 4 * y * (1 - y)
-        series.append(y)
-    value = chaos.exponent_of_series(series, emb_dim=2, lag=1, fit=5)
-    assert value == pytest.approx(np.log(2), abs=0.05)
-
-
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="`k` must be at least 2"):
         chaos.gali(lorenz, jnp.ones(3), 1, T=10.0)
