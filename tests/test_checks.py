@@ -30,7 +30,7 @@ def test_whatever_is_real_becomes_a_float64_array(value: Any):
         ([[1.0], [1.0, 2.0]], "`x` must be an array of numbers, but is [[1.0], [1.0, 2.0]]."),
         (10**30, f"`x` must be an array of numbers, but is {10**30}."),
         (1j, "`x` must be real, but its dtype is complex128."),
-        (np.float32(1), "`x` must be float64, but its dtype is float32. Run jax.config.update"),
+        (np.float32(1), "`x` must be float64, but its dtype is float32. Convert it by .astype(float)"),
         (np.nan, "`x` must be finite, but has nan."),
         ([0.0, np.inf], "`x` must be finite, but has inf at index 1."),
         ([[0.0, 1.0], [-np.inf, np.nan]], "`x` must be finite, but has -inf at index (1, 0)."),

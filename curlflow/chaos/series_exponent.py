@@ -22,8 +22,8 @@ FEWEST_FITTED = 4
 # Below so many samples in a mean period a series is one of a map.
 SHORTEST_PERIOD = 8
 PARTS = 10
-# Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 10 % for the Lorenz
-# system at three settings and by 23 % for Rössler's (12 series of 5000 values each). This is the root mean square of the four.
+# Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 10 % for the
+# Lorenz system at three settings, and by 23 % for Rössler's (12 series of 5000 values each). The root mean square of the four:
 SYSTEMATIC_OF_FLOWS = 0.13
 
 

@@ -213,7 +213,7 @@ def test_a_derivative_that_is_right_where_all_is_zero_is_refused_beside_it():
         def tangent(self, t: Any, y: Any, V: Any, args: Any) -> Any:
             return jnp.sin(t) * V
 
-    with pytest.raises(ValueError, match="at t = 0.31831 beside y0"):
+    with pytest.raises(ValueError, match=r"at t = 0\.31831 beside y0"):
         cf.lyapunov_spectrum(Switched(), jnp.ones(1), T=5.0)
 
 
