@@ -23,7 +23,7 @@ FEWEST_FITTED = 4
 SHORTEST_PERIOD = 8
 PARTS = 10
 # Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 10 % for the
-# Lorenz system at three settings, and by 23 % for Rössler's (12 series of 5000 values each). The root mean square of the four:
+# Lorenz system at three settings, by 23 % for Rössler's (12 series of 5000 values each). The root mean square of the four:
 SYSTEMATIC_OF_FLOWS = 0.13
 
 
