@@ -55,7 +55,7 @@ def test_maps_by_defaults_alone(name):
 def test_flows_by_defaults_alone(parameters, dt, exponent):
     found = exponent_of_series(lorenz_series(*parameters, dt, 5000), dt)
     assert abs(found.value - exponent) < 2 * found.stderr
-    assert found.stderr < 0.3 * exponent
+    assert found.value > 2 * found.stderr  # chaos is seen
     assert abs(found.value - exponent) < 0.1 * exponent
 
 
