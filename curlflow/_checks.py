@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike
 # Below the smallest relative tolerance rounding decides the step size; at the largest, errors of a step are no longer small.
 SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)
 LARGEST_RTOL = 0.1
+FLOAT64_BYTES = 8
+LARGEST_SEED = 2**63 - 1
 
 
 def blow_up_limit(blow_up: float, y0: PyTree[Array]) -> float:
@@ -167,6 +169,30 @@ def random_key(name: str, key: Any) -> Array:
     if not one:
         raise ValueError(f"`{name}` must be one JAX random key, e.g. jax.random.key(0), but is {key!r}.")
     return key
+
+
+def random_seed(name: str, value: int) -> int:
+    """Return `value` as a seed that JAX and NumPy both take."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST_SEED:
+        raise ValueError(f"`{name}` must be a whole number from 0 to {LARGEST_SEED}, but is {value!r}.")
+    return int(value)
+
+
+def require_room(name: str, numbers: int) -> None:
+    """Refuse an array of more numbers than the machine's memory holds: XLA would end the process over it."""
+    room = _memory() // FLOAT64_BYTES
+    if numbers > room:
+        raise ValueError(
+            f"`{name}` must be small enough for this machine's memory, which holds {room:.2g} numbers, "
+            f"but asks for an array of {numbers:.2g}."
+        )
+
+
+def _memory() -> int:
+    """The machine's memory in bytes; a terabyte where the system does not say."""
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    known = hasattr(os, "sysconf") and all(name in os.sysconf_names for name in names)
+    return math.prod(map(os.sysconf, names)) if known else 2**40
 
 
 def require_one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:

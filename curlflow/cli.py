@@ -1,9 +1,12 @@
 """The command line: arguments in, files and tables out. What it runs lives in the rooms below."""
 
 import os
+import re
 import sys
 import time
+from collections.abc import Iterable
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +17,39 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 import curlflow as cf
 from curlflow import _checks
 from curlflow.sweeps.recipe import read_recipe
 from curlflow.sweeps.workers import local_client
 
+
+def in_options(sentence: str, parameters: Iterable[Any]) -> str:
+    """The sentence with the options of a command in the place of the library's arguments of the same name.
+
+    "`alpha_h` must …" becomes "`--alpha-h` must …", and a remedy solver="kvaerno5" becomes --solver kvaerno5.
+    """
+    for parameter in parameters:
+        spelled, name = "`/`".join(parameter.opts), re.escape(parameter.name)
+        sentence = re.sub(rf"`{name}`", f"`{spelled}`", sentence)
+        sentence = re.sub(rf'\b{name}="(\w+)"', rf"{parameter.opts[0]} \1", sentence)
+    return sentence
+
+
+class InOptions(TyperCommand):
+    """A command whose errors name what was typed: its options, where the library speaks of arguments."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            raise ValueError(in_options(str(error), self.params)) from error
+
+
 app = typer.Typer(
     name="curlflow",
-    help="Curl flow: integrate it, classify its fixed points, draw its phase portraits.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,6 +72,7 @@ Covariance = Annotated[
 Constrained = Annotated[bool, typer.Option("--norm-constrained", help="Keep the norm of each layer.")]
 Rtol = Annotated[float, typer.Option(help="Relative tolerance.")]
 Atol = Annotated[float, typer.Option(help="Absolute tolerance.")]
+BlowUp = Annotated[float, typer.Option(help="Largest magnitude that a weight may reach.")]
 Seed = Annotated[int, typer.Option(help="Seed of the teacher, the student and the inputs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
@@ -58,11 +86,28 @@ class Flip(StrEnum):
     NONE = "none"
 
 
+class Solver(StrEnum):
+    """A method of integration."""
+
+    TSIT5 = "tsit5"
+    DOPRI8 = "dopri8"
+    KVAERNO5 = "kvaerno5"
+
+
 class Layer(StrEnum):
     """A layer of the network."""
 
     HIDDEN = "hidden"
     READOUT = "readout"
+
+
+SolverName = Annotated[
+    Solver | None,
+    typer.Option(
+        "--solver", help="Method; kvaerno5 is for stiff systems. Without it, by the size of the network."
+    ),
+]
+MaxSteps = Annotated[int | None, typer.Option(help="Most steps to take; a million if not given.")]
 
 
 def main() -> None:
@@ -79,7 +124,23 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-@app.command()
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"curlflow {version('curlflow')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Curl flow: integrate it, classify its fixed points, draw its phase portraits."""
+
+
+@app.command(cls=InOptions)
 def tour(
     out: Annotated[
         Path, typer.Option(help="Folder for the figures and the data; made if it does not exist.")
@@ -109,7 +170,7 @@ def tour(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=InOptions)
 def portrait(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .png or .svg.")] = Path(
         "portrait.pdf"
@@ -130,7 +191,7 @@ def portrait(
     Example: curlflow portrait --start=-1.6,1 --start 0.7,0 --compare -o portrait.pdf
     """
     _checks.writable_file("--out", out, FIGURES)
-    window, t1 = _window(limits), _checks.finite_number("--time", t1)
+    window, t1 = _window(limits), _time(t1)
     starts = [_point(text) for text in start or ()]
     flow = cf.toy_flow(s, flip=None if flip is Flip.NONE else flip.value)
     flows = (
@@ -151,8 +212,9 @@ def portrait(
     console.print(f"Wrote {out}.")
 
 
-@app.command()
+@app.command(cls=InOptions)
 def integrate(
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .nc, a NetCDF file that xarray opens.")
     ] = Path("trajectory.nc"),
@@ -167,6 +229,9 @@ def integrate(
     t1: Annotated[float, typer.Option("--time", help="How long to integrate.")] = 50.0,
     rtol: Rtol = 1e-8,
     atol: Atol = 1e-10,
+    solver: SolverName = None,
+    max_steps: MaxSteps = None,
+    blow_up: BlowUp = 1e6,
     seed: Seed = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the loss against time: .pdf, .png or .svg.")
@@ -180,12 +245,22 @@ def integrate(
     _checks.writable_file("--out", out, (".nc",))
     if plot is not None:
         _checks.writable_file("--plot", plot, FIGURES)
-    t1 = _checks.finite_number("--time", t1)
+    t1 = _time(t1)
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
-    trajectory = cf.integrate(flow, W0, t1, rtol=rtol, atol=atol, progress=not quiet)
+    trajectory = cf.integrate(
+        flow,
+        W0,
+        t1,
+        rtol=rtol,
+        atol=atol,
+        solver=None if solver is None else solver.value,
+        max_steps=max_steps,
+        blow_up=blow_up,
+        progress=not quiet,
+    )
     dataset = trajectory.to_xarray().assign_attrs(seed=seed, alpha_h=alpha_h, alpha_r=alpha_r, start=start)
     dataset.to_netcdf(out, engine="h5netcdf")
-    console.print(str(trajectory))
+    console.print(in_options(str(trajectory), ctx.command.params))
     console.print(f"loss {float(trajectory.loss()[0]):.6g} → {float(trajectory.loss()[-1]):.6g}")
     console.print(f"drift of the conserved quantities {float(trajectory.conserved_drift().max()):.1e}")
     if plot is not None:
@@ -194,8 +269,9 @@ def integrate(
     console.print(f"Wrote {out}{f' and {plot}' if plot else ''}.")
 
 
-@app.command()
+@app.command(cls=InOptions)
 def lyapunov(
+    ctx: typer.Context,
     N: Hidden = 20,
     M: Inputs = 16,
     P: Outputs = 1,
@@ -209,6 +285,9 @@ def lyapunov(
     Ttr: Annotated[float, typer.Option("--transient", help="How long to wait before.")] = 100.0,
     rtol: Rtol = 1e-8,
     atol: Atol = 1e-10,
+    solver: SolverName = None,
+    max_steps: MaxSteps = None,
+    blow_up: BlowUp = 1e6,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also save the history: .nc, NetCDF.")
@@ -225,21 +304,39 @@ def lyapunov(
     if out is not None:
         _checks.writable_file("--out", out, (".nc",))
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
-    verdict = cf.verdict(flow, W0, k, T=T, Ttr=Ttr, rtol=rtol, atol=atol, progress=not quiet)
+    verdict = cf.verdict(
+        flow,
+        W0,
+        k,
+        T=T,
+        Ttr=Ttr,
+        rtol=rtol,
+        atol=atol,
+        solver=None if solver is None else solver.value,
+        max_steps=max_steps,
+        blow_up=blow_up,
+        progress=not quiet,
+    )
     found = verdict.spectrum
-    table = Table("exponent", "value", "standard error", title=str(found.outcome), title_justify="left")
+    table = Table(
+        "exponent",
+        "value",
+        "standard error",
+        title=in_options(str(found.outcome), ctx.command.params),
+        title_justify="left",
+    )
     for i, (value, error) in enumerate(zip(found.exponents, found.stderr, strict=True), start=1):
         table.add_row(f"λ{i}", f"{value:+.6f}", f"{error:.6f}")
     console.print(table)
     console.print(f"Verdict: {verdict.motion.value}")
     for each in verdict.evidence:
-        console.print(f"  - {each.sentence}", highlight=False)
+        console.print(f"  - {in_options(each.sentence, ctx.command.params)}", highlight=False)
     if out is not None:
         verdict.to_xarray().assign_attrs(seed=seed, start=start).to_netcdf(out, engine="h5netcdf")
         console.print(f"Wrote {out}.")
 
 
-@app.command()
+@app.command(cls=InOptions)
 def stability(
     c: Annotated[
         float | None, typer.Option("--ratio", "-c", help="Compression ratio c = M/N of a wide network.")
@@ -271,7 +368,7 @@ def stability(
         console.print(f"Wrote {diagram}.")
 
 
-@app.command()
+@app.command(cls=InOptions)
 def sweep(
     recipe: Annotated[Path, typer.Argument(help="The sweep: a TOML file.", metavar="FILE.toml")],
     workers: Annotated[
@@ -313,11 +410,18 @@ def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> 
     table.add_row("solution manifold", "stable" if margin > 0 else "unstable")
     table.add_row("eigenvalues across it, bands", " ".join(bands))
     table.add_row("distance to instability", f"{margin:.6g}")
-    table.add_row("unstable ratios c", f"{float(window.lower):.6g} to {float(window.upper):.6g}")
+    table.add_row("unstable ratios c", _interval(float(window.lower), float(window.upper)))
     for layer, other in ((Layer.HIDDEN, alpha_r), (Layer.READOUT, alpha_h)):
         critical = float(cf.random_matrix.critical_alpha(c, layer=layer.value, other=other, kappa=kappa))
         table.add_row(f"critical fraction, {layer.value} layer", f"{critical:.6g}")
     console.print(table)
+
+
+def _interval(lower: float, upper: float) -> str:
+    """The numbers between the two ends, in words."""
+    if np.isinf(lower):
+        return "none"
+    return f"above {lower:.6g}" if np.isinf(upper) else f"{lower:.6g} to {upper:.6g}"
 
 
 def _draw_stability(path: Path, layer: Layer, alpha_h: float, alpha_r: float, kappa: float) -> None:
@@ -342,7 +446,7 @@ def _network(
     constrained: bool,
     seed: int,
 ) -> tuple[Any, cf.Weights]:
-    draw, nudge, inputs = jax.random.split(jax.random.key(seed), 3)
+    draw, nudge, inputs = jax.random.split(jax.random.key(_checks.random_seed("--seed", seed)), 3)
     kind, amount = _setting("--start", start, ("gaussian", "near"))
     C = None
     if covariance != "identity":
@@ -351,7 +455,9 @@ def _network(
         draw, N=N, M=M, P=P, alpha_h=alpha_h, alpha_r=alpha_r, C=C
     )
     if kind == "near":
-        W0 = cf.ensembles.near_solution(nudge, teacher, distance=amount)
+        W0 = cf.ensembles.near_solution(
+            nudge, teacher, distance=_checks.positive_number("--start near", amount)
+        )
     else:
         W0 = jax.tree.map(lambda layer: _checks.positive_number("--start gaussian", amount) * layer, student)
     return (cf.NormConstrained(flow) if constrained else flow), W0
@@ -372,7 +478,14 @@ def _samples(covariance: str) -> int:
     key, _, count = covariance.partition("=")
     if key != "samples" or not count.isdecimal():
         raise ValueError(f"`--covariance` must be identity or samples=COUNT, but is {covariance!r}.")
-    return int(count)
+    return _checks.positive_integer("--covariance samples", int(count))
+
+
+def _time(t1: float) -> float:
+    """How long an orbit runs; backwards if negative."""
+    if _checks.finite_number("--time", t1) == 0:
+        raise ValueError("`--time` must not be 0, but is: an orbit has to run for some time.")
+    return float(t1)
 
 
 def _point(text: str) -> Any:

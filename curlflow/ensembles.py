@@ -143,6 +143,7 @@ def sign_pattern(
     """
     _checks.require_float64()
     n = _checks.positive_integer("n", n)
+    _checks.require_room("n", n)
     flipped = _flipped_count(n, fraction, count)
     signs = jnp.asarray(np.where(np.arange(n) < flipped, -1.0, 1.0))
     return signs if key is None else jax.random.permutation(_checks.random_key("key", key), signs)
@@ -183,6 +184,7 @@ def sample_covariance(
     _checks.require_float64()
     M = _checks.positive_integer("M", M)
     samples = _checks.positive_integer("samples", samples)
+    _checks.require_room("samples", max(samples, M) * M)
     scale = _checks.positive_number("standard_deviation", standard_deviation)
     X = scale * jax.random.normal(_checks.random_key("key", key), (samples, M), jnp.float64)
     C = X.T @ X / samples
@@ -283,7 +285,8 @@ def student_teacher(
     >>> int((flow.d1 < 0).sum()), float(flow.loss(teacher))
     (2, 0.0)
     """
-    key_teacher, key_student = jax.random.split(key)
+    key_teacher, key_student = jax.random.split(_checks.random_key("key", key))
+    alpha_h, alpha_r = _checks.fraction("alpha_h", alpha_h), _checks.fraction("alpha_r", alpha_r)
     teacher = gaussian_weights(key_teacher, N=N, M=M, P=P)
     student = gaussian_weights(key_student, N=N, M=M, P=P)
     d1, d2 = sign_pattern(M, fraction=alpha_h), sign_pattern(N, fraction=alpha_r)
@@ -292,11 +295,9 @@ def student_teacher(
 
 def _sizes(N: int, M: int, P: int) -> tuple[int, int, int]:
     _checks.require_float64()
-    return (
-        _checks.positive_integer("N", N),
-        _checks.positive_integer("M", M),
-        _checks.positive_integer("P", P),
-    )
+    N, M, P = (_checks.positive_integer(*size) for size in (("N", N), ("M", M), ("P", P)))
+    _checks.require_room("N", N * max(M, P))
+    return N, M, P
 
 
 def _flipped_count(n: int, fraction: float | None, count: int | None) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
             "`--out` must lie in an existing folder, but missing is none.",
         ),
         ("portrait --out portrait.docx", "`--out` must end in .pdf or .png or .svg, but is 'portrait.docx'."),
-        ("portrait --s nan", "`s` must be finite, but is nan."),
+        ("portrait --s nan", "`--s` must be finite, but is nan."),
         ("portrait --start 1", "`--start` must be two numbers W1,W2, but is '1'."),
         ("portrait --start 1,2,3", "`--start` must be two numbers W1,W2, but is '1,2,3'."),
         ("portrait --start 1,two", "`--start` must be a number, but is 'two'."),
@@ -116,7 +117,7 @@ def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
         ),
         ("integrate --start gaussian=nan", "`--start gaussian` must be finite, but is nan."),
         ("integrate --start gaussian=-1", "`--start gaussian` must be positive, but is -1."),
-        ("integrate --start near=0", "`distance` must be positive, but is 0."),
+        ("integrate --start near=0", "`--start near` must be positive, but is 0."),
         ("integrate --start near", "`--start near` must be a number, but is ''."),
         (
             "integrate --covariance full",
@@ -126,11 +127,19 @@ def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
             "integrate --covariance samples=2.5",
             "`--covariance` must be identity or samples=COUNT, but is 'samples=2.5'.",
         ),
-        ("integrate --covariance samples=0", "`samples` must be at least 1, but is 0."),
-        ("integrate --alpha-h 1.5", "`fraction` must lie between 0 and 1, but is 1.5."),
-        ("integrate --alpha-r nan", "`fraction` must be finite, but is nan."),
-        ("integrate -N 0", "`N` must be at least 1, but is 0."),
+        ("integrate --covariance samples=0", "`--covariance samples` must be at least 1, but is 0."),
+        ("integrate --alpha-h 1.5", "`--alpha-h` must lie between 0 and 1, but is 1.5."),
+        ("integrate --alpha-r nan", "`--alpha-r` must be finite, but is nan."),
+        ("integrate -N 0", "`--hidden`/`-N` must be at least 1, but is 0."),
         ("integrate --time inf", "`--time` must be finite, but is inf."),
+        ("integrate --time 0", "`--time` must not be 0, but is: an orbit has to run for some time."),
+        (
+            "integrate --seed 99999999999999999999",
+            "`--seed` must be a whole number from 0 to 9223372036854775807, but is 99999999999999999999.",
+        ),
+        ("lyapunov --seed -1", "`--seed` must be a whole number from 0 to 9223372036854775807, but is -1."),
+        ("stability -c -0.5", "`--ratio`/`-c` must be positive, but is -0.5."),
+        ("stability -c 0.5 --alpha-r 2", "`--alpha-r` must lie between 0 and 1, but is 2."),
         ("tour --out taken", "`--out` must be a folder, but taken is a file."),
         (
             "tour --out taken/tour",
@@ -148,10 +157,11 @@ def test_what_is_wrong_is_said_in_one_sentence(run: Any, tmp_path: Path, argumen
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("integrate --time 0", "`t1` must differ from `t0`, but both are 0."),
-        ("integrate --rtol 1e-20", "`rtol` must lie between 2.2e-14"),
-        ("integrate --rtol 0", "`rtol` must be positive, but is 0."),
-        ("integrate --atol -1", "`atol` must not be negative, but is -1."),
+        ("integrate --max-steps 0", "`--max-steps` must be at least 1, but is 0."),
+        ("integrate --start gaussian=1e9", "`--blow-up` must exceed the largest entry of y0"),
+        ("integrate --rtol 1e-20", "`--rtol` must lie between 2.2e-14"),
+        ("integrate --rtol 0", "`--rtol` must be positive, but is 0."),
+        ("integrate --atol -1", "`--atol` must not be negative, but is -1."),
     ],
 )
 def test_what_the_integrator_refuses_is_said_in_one_sentence(
@@ -300,6 +310,19 @@ def test_a_blow_up_is_a_result(run: Any):
     assert "blew up: " in out
 
 
+def test_the_remedy_of_a_step_limit_is_an_option(run: Any):
+    """Of an explicit method at its step limit; the implicit one that is named can then be asked for."""
+    code, out, _ = run(*SMALL, "--max-steps", 5, "--blow-up", 100)
+    assert code == 0
+    sentence = " ".join(out.split())
+    assert "5 steps reached only t = " in sentence
+    assert "Raise `--max-steps`, loosen `--rtol` and `--atol`, or" in sentence
+    assert "take --solver kvaerno5." in sentence
+    code, out, _ = run(*SMALL, "--solver", "kvaerno5", "--rtol", 1e-4)
+    assert code == 0
+    assert "completed: Reached t = 2." in out
+
+
 # ------------------------------------------------------------------------------------------------- tour
 
 
@@ -376,3 +399,32 @@ def test_lyapunov_refuses_what_cannot_be_computed(run: Any, arguments: tuple[Any
     code, _, err = run("lyapunov", "-N", 3, "-M", 2, "--quiet", *arguments)
     assert code == 2
     assert "must" in err
+
+
+def test_the_remedy_of_exponents_is_an_option_too(run: Any):
+    code, out, _ = run("lyapunov", "-N", 3, "-M", 2, "-k", 1, "--max-steps", 1, "--rtol", 1e-13, "--quiet")
+    assert code == 0
+    assert "Raise `--max-steps`, loosen `--rtol`" in " ".join(out.split())
+
+
+# --------------------------------------------------------------------------------------------------- stability
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ratios"),
+    [
+        ("-c 0.5", "none"),
+        # Every input: above 1/(1 + √κ)² = 1/4. Every hidden unit: X = κ − W1ᵀ W1, at κ = 4 unstable up to c = 1.
+        ("-c 0.5 --alpha-h 1", "above 0.25"),
+        ("-c 0.5 --alpha-r 1 --kappa 4", "0 to 1"),
+    ],
+)
+def test_stability_says_which_ratios_are_unstable(run: Any, arguments: str, ratios: str):
+    code, out, _ = run("stability", *arguments.split())
+    assert code == 0
+    (row,) = (line for line in out.splitlines() if "unstable ratios c" in line)
+    assert row.removeprefix("unstable ratios c").strip() == ratios
+
+
+def test_version_is_that_of_the_package(run: Any):
+    assert run("--version") == (0, f"curlflow {version('curlflow')}\n", "")
