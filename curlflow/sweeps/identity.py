@@ -1,10 +1,14 @@
 """What determines a sweep's numbers, part by part, so that a changed part can be named."""
 
 import ast
+import dis
 import functools
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import re
+import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -110,8 +114,7 @@ def _describe_definition(definition: FunctionType | type, parts: dict[str, str])
     """A function or class of the user's own: its source, and everything of his own that it uses."""
     if not _is_own(definition):
         return
-    # By its file, not its module, which is `__main__` where the file is run.
-    own_name = f"{Path(inspect.getfile(definition)).stem}.{definition.__qualname__}"
+    own_name = f"{_place(definition)}.{definition.__qualname__}"
     name = f"the code of `{own_name}`"
     if name in parts:
         return
@@ -122,26 +125,87 @@ def _describe_definition(definition: FunctionType | type, parts: dict[str, str])
             parts[f"`{key}` in `{own_name}`"] = "#" + _mark(spelt)
 
 
+def _place(definition: FunctionType | type) -> str:
+    """Its file, and not its module, which is `__main__` where the file is run; its module where there is no file."""
+    file = source_file(definition)
+    return file.stem if file is not None and file.is_file() else definition.__module__ or "exec"
+
+
 def _used(definition: FunctionType | type) -> Iterator[tuple[str, Any]]:
     """The values behind the names that a function, or a class's methods, take from outside."""
     if isinstance(definition, type):
-        for member in vars(definition).values():
-            if isinstance(_unwrapped(member), FunctionType):
-                yield from _used(_unwrapped(member))
+        for name, member in vars(definition).items():
+            functions = _functions(member)
+            for function in functions:
+                yield from _used(function)
+            if not functions and not name.startswith("__"):
+                yield name, member
         for base in definition.__bases__:
             yield base.__name__, base
         return
-    names = set(_names(definition.__code__))
-    for name, cell in zip(definition.__code__.co_freevars, definition.__closure__ or (), strict=True):
-        yield name, cell.cell_contents
+    code, outside = definition.__code__, definition.__globals__
+    names = set(_names(code))
+    yield from _looked_up(names, {name: outside[name] for name in names & set(outside)})
+    yield from _looked_up(names, dict(_imported_inside(code, outside.get("__package__"))))
+    cells = zip(code.co_freevars, definition.__closure__ or (), strict=True)
+    yield from _looked_up(names, {name: cell.cell_contents for name, cell in cells})
     defaults = inspect.signature(definition).parameters.values()
-    yield from ((p.name, p.default) for p in defaults if p.default is not p.empty)
-    for name in sorted(names & set(definition.__globals__)):
-        value = definition.__globals__[name]
+    yield from _looked_up(names, {p.name: p.default for p in defaults if p.default is not p.empty})
+
+
+def _functions(member: Any) -> list[FunctionType]:
+    """The functions which a class calls by the name of this member."""
+    if isinstance(member, property):
+        candidates = [member.fget, member.fset]
+    else:
+        candidates = [_unwrapped(member.func if isinstance(member, functools.cached_property) else member)]
+    return [each for each in candidates if isinstance(each, FunctionType)]
+
+
+def _looked_up(
+    names: set[str], space: Mapping[str, Any], seen: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, Any]]:
+    """The values of a namespace; of a module of the user's own those behind any of the names, package within package."""
+    for name, value in sorted(space.items(), key=lambda item: item[0]):
         if not isinstance(value, ModuleType):
             yield name, value
-        elif _is_own(value):
-            yield from ((key, vars(value)[key]) for key in sorted(names & set(vars(value))))
+        elif value.__name__ not in seen and _is_own(value):
+            inside = {key: vars(value)[key] for key in names & set(vars(value))}
+            yield from _looked_up(names, inside, seen | {value.__name__})
+
+
+def _imported_inside(code: CodeType, package: str | None) -> Iterator[tuple[str, ModuleType]]:
+    """The user's own modules which the code imports when it runs; imported already, so that the first run knows them too."""
+    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    for i, step in enumerate(steps):
+        if step.opname == "IMPORT_NAME":
+            level, names = (before.argval for before in steps[i - 2 : i])
+            module = "." * level + step.argval
+            yield from _own_module(module, package)
+            for name in names or ():  # what is taken from a package may be a module in it
+                yield from _own_module(module + name if module.endswith(".") else f"{module}.{name}", package)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imported_inside(constant, package)
+        elif isinstance(constant, str) and {"import_module", "__import__"} & set(code.co_names):
+            yield from _own_module(constant, package)
+
+
+def _own_module(name: str, package: str | None) -> Iterator[tuple[str, ModuleType]]:
+    """The module of that name, if there is one that the user wrote."""
+    try:
+        absolute = importlib.util.resolve_name(name, package)
+        if absolute in sys.modules:
+            yield absolute, sys.modules[absolute]
+            return
+        top = absolute.partition(".")[0]
+        found = None if top in {"curlflow", *sys.stdlib_module_names} else importlib.util.find_spec(top)
+        if found is not None and not any(
+            map(_is_installed, found.submodule_search_locations or [str(found.origin)])
+        ):
+            yield absolute, importlib.import_module(absolute)
+    except Exception:  # not a module, or one that is imported elsewhere, or under other circumstances
+        return
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -151,16 +215,25 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _is_own(thing: Any) -> bool:
-    """Whether the user wrote it: neither curlflow, nor installed, nor built in."""
-    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
-    if module is None or module.partition(".")[0] in ("curlflow", "builtins"):
+def _is_own(thing: ModuleType | FunctionType | type) -> bool:
+    """Whether the user wrote it: neither curlflow, nor installed, nor built in. What has no file (exec, a prompt) is his."""
+    module = thing.__name__ if isinstance(thing, ModuleType) else str(thing.__module__)
+    if module.partition(".")[0] == "curlflow":
         return False
-    try:
-        file = Path(inspect.getfile(thing))
-    except (TypeError, OSError):  # built in, or typed at a prompt
+    if isinstance(thing, FunctionType) and Path(thing.__code__.co_filename).is_file():
+        return not _is_installed(thing.__code__.co_filename)
+    if isinstance(thing, type) and "__module__" not in vars(thing):  # written in C
         return False
-    return not any(file.is_relative_to(folder) for folder in INSTALLED)
+    home = thing if isinstance(thing, ModuleType) else sys.modules.get(module)
+    files = [file] if (file := getattr(home, "__file__", None)) else list(getattr(home, "__path__", ()))
+    if files:
+        return not any(map(_is_installed, files))
+    # `builtins` is where exec says that something comes from, if it was not told.
+    return module == "builtins" or module not in sys.builtin_module_names
+
+
+def _is_installed(file: str) -> bool:
+    return any(Path(file).is_relative_to(folder) for folder in INSTALLED)
 
 
 def _code(definition: FunctionType | type) -> str:
@@ -171,9 +244,7 @@ def _code(definition: FunctionType | type) -> str:
         tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
     except (OSError, TypeError, SyntaxError):
         return (
-            _bytecode(definition.__code__)
-            if isinstance(definition, FunctionType)
-            else definition.__qualname__
+            _bytecode(definition.__code__) if isinstance(definition, FunctionType) else _methods(definition)
         )
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
@@ -181,9 +252,20 @@ def _code(definition: FunctionType | type) -> str:
     return ast.unparse(tree)
 
 
+def _methods(definition: type) -> str:
+    """A class without source, by the code of its methods; what else it holds is among the values that it uses."""
+    members = sorted(vars(definition).items())
+    return repr([(name, [_code(function) for function in _functions(member)]) for name, member in members])
+
+
 def _bytecode(code: CodeType) -> str:
-    constants = [_bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    constants = [_bytecode(c) if isinstance(c, CodeType) else _spell_constant(c) for c in code.co_consts]
     return repr((code.co_code, constants, code.co_names, code.co_varnames))
+
+
+def _spell_constant(constant: Any) -> str:
+    """A set of texts is in another order in every process."""
+    return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
 
 
 def _spell(value: Any, parts: dict[str, str]) -> str:

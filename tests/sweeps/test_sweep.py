@@ -3,6 +3,9 @@
 import errno
 import functools
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -506,6 +509,104 @@ def test_a_changed_closure_lambda_or_object_is_refused(sweep: Any):
         sweep(make(1.0), store=store)
         with pytest.raises(ValueError, match="begun by the same sweep"):
             sweep(make(2.0), store=store)
+
+
+EXECUTED = """
+HALF = 0.5
+
+class Model:
+    rate = 1.0 * HALF
+
+    @property
+    def gain(self):
+        return doubled(self.rate)
+
+def doubled(x):
+    return 2 * x
+
+def cell(c, rule, seed):
+    return {"value": Model().gain * c if rule in {"curl", "gradient", "other"} else 0.0}
+"""
+
+
+def executed(text: str) -> Any:
+    """A function that comes from no file and no module."""
+    space: dict[str, Any] = {}
+    exec(text, space)
+    return space["cell"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("* c if", "/ c if"),
+        ("2 * x", "3 * x"),
+        ("return doubled", "return -doubled"),
+        ("HALF = 0.5", "HALF = 0.25"),
+    ],
+)
+def test_what_has_no_file_is_the_users_own_and_its_changes_are_noticed(sweep: Any, old: str, new: str):
+    first = sweep(executed(EXECUTED))
+    assert old in EXECUTED
+    with pytest.raises(ValueError, match="begun by the same sweep"):
+        sweep(executed(EXECUTED.replace(old, new)))
+    assert same_results(sweep(executed(EXECUTED)), first)
+
+
+def test_code_without_a_file_has_the_same_fingerprint_in_every_process(tmp_path: Path):
+    """Sets of texts are in another order in each, if nobody sees to it."""
+    program = f"""
+import curlflow as cf
+space = {{}}
+exec({EXECUTED!r}, space)
+cf.sweep(space["cell"], {AXES!r}, seeds=1, store={str(tmp_path / "store.zarr")!r}, progress=False)
+"""
+    for order in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": order},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import lab.inner; return {'value': lab.inner.gain(c)}",
+        "import lab.inner as inner; return {'value': inner.gain(c)}",
+        "from lab import inner; return {'value': inner.gain(c)}",
+        "from lab.inner import gain; return {'value': gain(c)}",
+        "from lab.outer import relative; return {'value': relative(c)}",
+        "import importlib; return {'value': importlib.import_module('lab.inner').gain(c)}",
+        "return {'value': (lambda: __import__('lab.inner').inner.gain(c))()}",
+    ],
+)
+def test_a_changed_module_that_is_imported_inside_is_refused(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+):
+    """On the first run nothing has imported it yet."""
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "outer.py").write_text(
+        "def relative(x):\n    from . import inner\n    return inner.gain(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cell = executed(f"def cell(c, rule, seed):\n    {body}\n")
+
+    def with_gain(gain: float) -> xr.Dataset:
+        (tmp_path / "lab" / "inner.py").write_text(f"GAIN = {gain}\n\n\ndef gain(x):\n    return GAIN * x\n")
+        for name in ("lab", "lab.inner", "lab.outer"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "lab" / "__pycache__", ignore_errors=True)
+        return sweep(cell)
+
+    first = with_gain(1.0)
+    assert same_results(with_gain(1.0), first)
+    with pytest.raises(ValueError, match=r"begun by the same sweep, but .*`GAIN` in `inner.gain`"):
+        with_gain(2.0)
 
 
 def test_changed_precision_is_refused(sweep: Any):
