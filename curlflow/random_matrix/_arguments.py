@@ -30,6 +30,13 @@ def positive_array(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def at_least_one_array(name: str, value: ArrayLike) -> Array:
+    """Return `value` as a float64 array with no entry below one."""
+    array = _checks.float64_array(name, value)
+    _refuse_where(name, array, lambda entries: np.asarray(entries < 1), "be at least 1")
+    return array
+
+
 def fraction_array(name: str, value: ArrayLike) -> Array:
     """Return `value` as a float64 array with every entry between 0 and 1, both included."""
     array = _checks.float64_array(name, value)

@@ -11,6 +11,8 @@ masses, up to a constant, hence
 Edges, density and stability all follow from this one rational function.
 """
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
@@ -50,6 +52,11 @@ class SpectralMap(eqx.Module):
     def curvature(self, z: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """x″(z), falling from +∞ to −∞ between two neighbouring poles."""
         return 2 * jnp.sum(self.residues / self._distances(z) ** 3, -1)
+
+    def higher_derivative(self, z: Inexact[Array, "..."], order: int) -> Inexact[Array, "..."]:
+        """The derivative of x(z) of the given order, at least two."""
+        sign = (-1) ** order * math.factorial(order)
+        return sign * jnp.sum(self.residues / self._distances(z) ** (order + 1), -1)
 
     @property
     def total_residue(self) -> Array:

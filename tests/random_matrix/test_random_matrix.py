@@ -385,7 +385,7 @@ def test_whole_diagrams_agree_with_their_boundaries():
 
 @pytest.mark.parametrize("law", [(0.3, 0.5, 0.0, 1.0), (1.0, 0.0, 0.05, 1.0), (0.5, 0.2, 0.1, 2.5)])
 def test_edge_eigenvalue_spreads_as_the_density_at_the_edge_demands(law):
-    c, M = law[0], 1000
+    c, M = law[0], 1e12  # so that terms of order 1/M do not show
     limit, edge = float(stability_margin(*law)), float(spectral_edges(*law)[0])
     # Weights of kurtosis 1 have a fixed norm, so only the Tracy–Widom law is left: mean −1.2065 and variance 1.6078.
     margin = finite_size_margin(M / c, M, *law[1:], kurtosis=1.0)
@@ -393,7 +393,37 @@ def test_edge_eigenvalue_spreads_as_the_density_at_the_edge_demands(law):
     beside = 1e-7
     density = np.sqrt(beside) / (np.pi * width**1.5)
     assert spectral_density(edge + beside, *law) == pytest.approx(density, rel=1e-4)
-    assert margin.mean - limit == pytest.approx(1.2065335746 * width * M ** (-2 / 3), rel=1e-8)
+    assert margin.mean - limit == pytest.approx(1.2065335746 * width * M ** (-2 / 3), rel=1e-3)
+
+
+@pytest.mark.parametrize("c", [0.1, 0.5, 3.0])
+def test_real_entries_shift_the_edge_by_half_a_unit(c: float):
+    """Of W1ᵀ W1 the smallest eigenvalue is centred at (√(N − ½) − √(M − ½))²/M, not (√N − √M)²/M."""
+    M = 1e9
+    N = M / c
+    margin = finite_size_margin(N, M, 0.0, 0.0, kurtosis=1.0)
+    width = float(margin.standard_deviation) / np.sqrt(1.6077810346)
+    shift = float(margin.mean) - float(stability_margin(c, 0.0, 0.0)) - 1.2065335746 * width
+    # Its derivative, because the difference of two such squares is rounding.
+    assert shift == pytest.approx((1 - np.sqrt(c)) ** 2 / (2 * np.sqrt(c) * M), rel=0.02)
+
+
+def test_where_nothing_is_flipped_nothing_is_unstable():
+    """X = ‖W2‖² + W1ᵀ W1; and less than one unit is none."""
+    N, M = np.array([2, 3, 5, 10, 10, 60, 60, 60]), np.array([20, 3, 50, 10, 200, 42, 42, 42])
+    alpha_h, alpha_r = np.zeros(8), np.zeros(8)
+    alpha_h[5], alpha_r[6], alpha_h[7] = 0.02, 0.016, 0.024
+    probability = instability_probability(N, M, alpha_h, alpha_r)
+    np.testing.assert_array_equal(probability[:7], 0)
+    assert probability[7] > 0.5
+
+
+def test_more_flipped_inputs_than_hidden_units_are_unstable_for_certain():
+    """W1 leaves some of them alone, so X has the eigenvalue −‖W2‖², whose mean is −κ and variance 2κ²/N."""
+    assert instability_probability(20, 60, 0.5, 0.0) == 1
+    margin = finite_size_margin(200, 600, 0.5, 0.0, 1.5)
+    assert margin.mean == pytest.approx(-1.5, rel=1e-3)
+    assert margin.standard_deviation == pytest.approx(1.5 * np.sqrt(2 / 200), rel=1e-3)
 
 
 def test_the_norm_of_the_readout_weights_dominates_in_wide_networks():
@@ -501,8 +531,8 @@ def test_derivatives_of_edges_and_density_are_those_of_finite_differences(law):
         (lambda: spectral_cdf(np.zeros(3), np.ones(2), 0.1, 0.1), r"must broadcast to a common shape, but"),
         (lambda: finite_size_margin(0, 10, 0.1, 0.1), r"`N` must be positive, but is 0\."),
         (
-            lambda: instability_probability(9, 9, 0.1, 0.1, kurtosis=-1),
-            r"`kurtosis` must be positive, but is -1\.",
+            lambda: instability_probability(9, 9, 0.1, 0.1, kurtosis=0.3),
+            r"`kurtosis` must be at least 1, but is 0\.3",
         ),
         (lambda: spectral_atoms(np.float32(1), 0.1, 0.1), r"`c` must be float64, but its dtype is float32\."),
     ],
