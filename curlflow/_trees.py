@@ -1,5 +1,6 @@
 """Pytrees of numbers: their size, stacks of them whose leaves share a leading axis, names of leaves, numbers made arrays."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -27,20 +28,27 @@ def take(ys: PyTree[Array], index: Any) -> PyTree[Array]:
 
 def leaf_name(path: tuple[Any, ...]) -> str:
     """A variable name for a leaf of the state: "W1" for a field, "y" for a bare array, "y_0" for an item."""
-    text = jtu.keystr(path, simple=True, separator="_")
+    text = jtu.keystr(path, simple=True, separator="_").replace("/", "_")  # which in files makes a folder
     return text if text.isidentifier() else f"y_{text}".rstrip("_")
 
 
-def labelled_leaves(ys: PyTree[Array], *leading: str) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+def labelled_leaves(
+    ys: PyTree[Array], *leading: str, taken: Iterable[str] = ()
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """The leaves as variables of a dataset, by name: the dimensions, of which the `leading` ones are shared, and the numbers.
 
-    The other dimensions of a leaf W1 are W1_axis0, W1_axis1, ….
+    The other dimensions of a leaf W1 are W1_axis0, W1_axis1, …. No name stands for two things: a leaf whose name, or that of
+    one of its dimensions, is among those `taken`, or that of a dimension or of a leaf before it, gets another "y_" in front.
     """
-    variables = {}
+    variables, used = {}, {*leading, *taken}
     for path, leaf in jtu.tree_leaves_with_path(ys):
         name, numbers = leaf_name(path), np.asarray(leaf)
-        own = (f"{name}_axis{i}" for i in range(numbers.ndim - len(leading)))
-        variables[name] = ((*leading, *own), numbers)
+        own = range(numbers.ndim - len(leading))
+        while used & {name, *(f"{name}_axis{i}" for i in own)}:
+            name = f"y_{name}"
+        dimensions = tuple(f"{name}_axis{i}" for i in own)
+        used |= {name, *dimensions}
+        variables[name] = ((*leading, *dimensions), numbers)
     return variables
 
 

@@ -82,12 +82,12 @@ class FixedPoint:
 
     def to_xarray(self) -> xr.Dataset:
         """Real and imaginary parts of the eigenvalues along `mode`, and the leaves of the state; the rest as attributes."""
+        modes = {
+            "real": ("mode", np.real(self.eigenvalues)),
+            "imaginary": ("mode", np.imag(self.eigenvalues)),
+        }
         return xr.Dataset(
-            {
-                "real": ("mode", np.real(self.eigenvalues)),
-                "imaginary": ("mode", np.imag(self.eigenvalues)),
-                **labelled_leaves(self.point),
-            },
+            modes | labelled_leaves(self.point, taken=(*modes, "mode")),
             attrs={"kind": self.kind.value, **{name: getattr(self, name) for name in NUMBERS}},
         )
 

@@ -1,7 +1,7 @@
 """Finding fixed points from many starting points."""
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -63,20 +63,22 @@ class FixedPoints(Sequence[FixedPoint]):
         The counts of starts stand in the attributes. Without a point there are no modes, and no states.
         """
         numbers = {name: ("point", [getattr(point, name) for point in self.points]) for name in NUMBERS}
-        eigenvalues, states = np.zeros((0, 0), complex), {}
+        eigenvalues = (
+            np.stack([point.eigenvalues for point in self.points])
+            if self.points
+            else np.zeros((0, 0), complex)
+        )
+        variables: dict[str, Any] = {
+            "kind": ("point", np.array([point.kind.value for point in self.points], str)),
+            "real": (("point", "mode"), np.real(eigenvalues)),
+            "imaginary": (("point", "mode"), np.imag(eigenvalues)),
+            **numbers,
+        }
         if self.points:
-            eigenvalues = np.stack([point.eigenvalues for point in self.points])
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(point.point for point in self.points))
-            states = labelled_leaves(stacked, "point")
+            variables |= labelled_leaves(stacked, "point", taken=(*variables, "mode"))
         return xr.Dataset(
-            {
-                "kind": ("point", np.array([point.kind.value for point in self.points], str)),
-                "real": (("point", "mode"), np.real(eigenvalues)),
-                "imaginary": (("point", "mode"), np.imag(eigenvalues)),
-                **numbers,
-                **states,
-            },
-            attrs={name: getattr(self, name) for name in ("n_starts", "n_converged", "n_outside")},
+            variables, attrs={name: getattr(self, name) for name in ("n_starts", "n_converged", "n_outside")}
         )
 
     def __str__(self) -> str:

@@ -149,11 +149,12 @@ class Trajectory:
     def to_xarray(self) -> xr.Dataset:
         """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
 
+        A leaf whose name stands for something else already, as `time` does, gets "y_" in front of it.
         The outcome stands in the attributes; in a batch, in the variables `ending` and `end_time` along `member`.
         `.to_netcdf(path)` on the result writes it to disk.
         """
         members = ("member",) if self.is_batch else ()
-        variables: dict[str, Any] = {**labelled_leaves(self.ys, "time", *members)}
+        variables: dict[str, Any] = {}
         if known(self.system, "loss") is not None:
             variables["loss"] = (("time", *members), np.asarray(self.loss()))
         attributes = {key: value for key, value in self.stats.items() if value is not None}
@@ -162,7 +163,8 @@ class Trajectory:
             variables["end_time"] = (members, [outcome.time for outcome in self.outcome])
         else:
             attributes |= {"outcome": str(self.outcome), "ending": str(self.outcome.ending)}
-        return xr.Dataset(variables, coords={"time": self.ts}, attrs=attributes)
+        leaves = labelled_leaves(self.ys, "time", *members, taken=variables)
+        return xr.Dataset(leaves | variables, coords={"time": self.ts}, attrs=attributes)
 
     def __str__(self) -> str:
         span = f"t = {self.ts[0]:g} … {self.ts[-1]:g}, {len(self.ts)} times, {self.stats['steps']} steps"

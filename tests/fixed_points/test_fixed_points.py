@@ -1,5 +1,6 @@
 """Fixed points: what `classify` says of them against theory, and what `find_fixed_points` finds of known ones."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -295,6 +296,17 @@ def test_a_point_prints_itself_in_one_line():
     np.testing.assert_array_equal(data["real"] + 1j * data["imaginary"], point.eigenvalues)
     np.testing.assert_array_equal(data["y"], [2.0, 0.5])
     assert (data.attrs["kind"], data.attrs["n_unstable"], data.attrs["n_manifold"]) == ("unstable node", 1, 1)
+
+
+def test_leaves_are_not_taken_for_eigenvalues_or_kinds():
+    classified = cf.classify(cf.toy_flow(1.0, flip="readout"), jnp.array([2.0, 0.5]))
+    point = dataclasses.replace(classified, point={"real": jnp.array(2.0), "kind": jnp.array(0.5)})
+    data = point.to_xarray()
+    np.testing.assert_array_equal(data["real"], classified.eigenvalues.real)
+    assert (data["y_real"], data["kind"]) == (2.0, 0.5)
+    found = cf.fixed_points.FixedPoints((point, point), n_starts=2, n_converged=2, n_outside=0).to_xarray()
+    assert found["kind"].values.tolist() == ["unstable node"] * 2
+    assert found["y_kind"].values.tolist() == [0.5] * 2
 
 
 # --------------------------------------------------------------------------------- finding fixed points

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +170,55 @@ def test_a_batch_becomes_a_dataset_with_an_ending_for_every_member():
 def test_every_leaf_of_a_users_state_is_a_variable(ys: Any, names: set[str]):
     dataset = made(jax.tree.map(jnp.asarray, ys), lambda t, y, args: y).to_xarray()
     assert set(dataset.data_vars) == names
+
+
+COLLIDING = {
+    "a": {"b": np.full(TIMES, 1.0)},
+    "a/b": np.full(TIMES, 2.0),
+    "a_b": np.full(TIMES, 3.0),
+    "ending": np.full(TIMES, 4.0),
+    "loss": np.full(TIMES, 5.0),
+    "time": np.full(TIMES, 6.0),
+    "w": np.full((TIMES, 2), 7.0),
+    "w_axis0": np.full((TIMES, 3), 8.0),
+}
+
+
+@pytest.mark.parametrize("has_loss", [False, True])
+def test_no_name_stands_for_two_things(has_loss: bool, tmp_path: Path):
+    class System(eqx.Module):
+        def __call__(self, t: Any, y: Any, args: Any) -> Any:
+            return y
+
+        def loss(self, y: Any) -> Any:
+            return 0.5 * y["time"]
+
+    trajectory = made(jax.tree.map(jnp.asarray, COLLIDING), System() if has_loss else None)
+    trajectory.to_xarray().to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as dataset:
+        first = {name: float(values.to_numpy().flat[0]) for name, values in dataset.data_vars.items()}
+        leaves = {
+            "a_b": 1,
+            "y_a_b": 2,
+            "y_y_a_b": 3,
+            "ending": 4,
+            "loss": 5,
+            "y_time": 6,
+            "w": 7,
+            "y_w_axis0": 8,
+        }
+        if has_loss:
+            leaves |= {"y_loss": leaves["loss"], "loss": 3}
+        assert first == leaves
+        np.testing.assert_array_equal(dataset["time"], trajectory.ts)
+
+
+def test_no_name_stands_for_two_things_in_a_batch():
+    leaves = {"ending": np.ones((TIMES, MEMBERS)), "member": np.full((TIMES, MEMBERS), 2.0)}
+    dataset = made(leaves, None, outcome=(OUTCOME,) * MEMBERS).to_xarray()
+    assert dataset["ending"].values.tolist() == ["completed"] * MEMBERS
+    np.testing.assert_array_equal(dataset["y_ending"], leaves["ending"])
+    np.testing.assert_array_equal(dataset["y_member"], leaves["member"])
 
 
 @pytest.mark.parametrize("trajectory", [made(weights(TIMES)), made_batch()], ids=["single", "batch"])
