@@ -43,7 +43,7 @@ _OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
 
 
 def draw_background(ax: Axes, seen: Survey, background: Background | None) -> AxesImage | None:
-    """The loss, the speed or the out-of-plane share as an image; low values light."""
+    """The loss, the speed or the out-of-plane share as an image, low values light; None for what is zero everywhere."""
     if background is None or (background == "loss" and seen.loss is None):
         return None
     window = (*seen.xlim, *seen.ylim)
@@ -57,6 +57,8 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
     if background == "out of plane":
         return ax.imshow(seen.out_of_plane, extent=window, vmin=0.0, vmax=1.0, zorder=0, **look)
     values = seen.loss if background == "loss" else np.linalg.norm(seen.velocity, axis=0)
+    if not np.max(values, where=np.isfinite(values), initial=0.0) > 0:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return None
     low, high = style.log_levels(values, decades=5.0)  # pyright: ignore[reportArgumentType]
     return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)  # pyright: ignore[reportArgumentType, reportCallIssue]
 

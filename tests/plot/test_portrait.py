@@ -232,6 +232,14 @@ def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.plan
     assert draw(replace(w, loss=None)).background is None
 
 
+def test_what_is_zero_everywhere_is_no_background(curl: cf.plane.Survey):
+    """It has no logarithm: the speed of a field of zeros, and the loss on a line of solutions."""
+    assert (
+        draw(replace(curl, velocity=0 * curl.velocity), background="speed", velocity=None).background is None
+    )
+    assert draw(replace(curl, loss=0 * curl.loss), background="loss").background is None
+
+
 def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.plane.Survey):
     arrows = draw(curl, velocity="arrows").velocity
     u, v = np.asarray(arrows.U), np.asarray(arrows.V)
