@@ -1,5 +1,6 @@
 """Linear approximation of a flow at a point: Jacobians by autodiff, spectra, divergence and curl."""
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -20,6 +21,11 @@ from curlflow.system import Args, Flow, State, StateLike, flow_state
 
 # A dense eigenvalue problem of this size takes minutes and gigabytes.
 LARGEST_DENSE_SYSTEM = 8192
+# Up to this size the dense matrix is as fast as products with it; up to the next it stands in where these do not converge.
+LARGEST_SMALL_SYSTEM, LARGEST_FALLBACK_SYSTEM = 256, 2048
+MOST_RESTARTS = 200
+# A change of the Jacobian like rounding, and how far it may move an eigenvalue, both in units of its size.
+SMALL_CHANGE, LARGEST_SHIFT = 1e-15, 1e-4
 
 
 def jacobian(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> Float[Array, "state state"]:
@@ -99,7 +105,8 @@ class Spectrum:
     residuals
         ‖J v − λ v‖ of every pair, shape (k,): an eigenvalue of a normal matrix is at most this far from the one reported.
     outcome
-        Completed, or not converged if an iterative method found fewer than were asked for.
+        Completed; not converged if an iterative method found fewer than were asked for; undecided if the Jacobian is so
+        strongly non-normal that rounding moves its eigenvalues.
     """
 
     eigenvalues: Complex[np.ndarray, " k"]
@@ -143,15 +150,18 @@ def spectrum(
     system, y, t, args
         As for `jacobian`.
     k
-        How many leading eigenvalues; None means all, from the dense matrix. Fewer than n − 1 are found by ARPACK's restarted
-        Arnoldi iteration from products with the Jacobian alone.
+        How many leading eigenvalues; None means all, from the dense matrix. In states of more than 256 numbers, fewer than
+        n − 1 are found by ARPACK's restarted Arnoldi iteration from products with the Jacobian alone; if that does not
+        converge in 200 restarts, from the dense matrix, unless the state has more than 2048 numbers.
     key
         JAX random key of the iteration's starting vector; None means `jax.random.key(0)`.
 
     Returns
     -------
     Spectrum
-        Eigenvalues by descending real part, unit eigenvectors, and the residual of every pair.
+        Eigenvalues by descending real part, unit eigenvectors, and the residual of every pair. The outcome is "undecided"
+        where a change of the Jacobian by rounding would move them visibly: then they are points of its pseudospectrum,
+        however small the residuals.
 
     Raises
     ------
@@ -170,15 +180,21 @@ def spectrum(
     n = ravel_pytree(y)[0].size
     if k is not None and not 1 <= _checks.positive_integer("k", k) <= n:
         raise ValueError(f"`k` must lie between 1 and the state's size {n}, but is {k}.")
-    if k is not None and k < n - 1:
-        start = jax.random.normal(jax.random.key(0) if key is None else key, (n,), jnp.float64)
-        return _leading_spectrum(system, y, k, float64(t), args, np.asarray(start))
+    if k is not None and k < n - 1 and n > LARGEST_SMALL_SYSTEM:
+        start = jax.random.normal(
+            jax.random.key(0) if key is None else _checks.random_key("key", key), (n,), jnp.float64
+        )
+        found = _leading_spectrum(system, y, k, float64(t), args, np.asarray(start))
+        if found.outcome.ending is not Ending.NOT_CONVERGED or n > LARGEST_FALLBACK_SYSTEM:
+            return found
     if n > LARGEST_DENSE_SYSTEM:
         raise ValueError(
             f"`k` must be given for states of more than {LARGEST_DENSE_SYSTEM} numbers, but y has {n}: "
             "ask for the leading eigenvalues only."
         )
-    return dense_spectrum(np.asarray(_finite_jacobian(system, y, t, args)), k)
+    J = np.asarray(_finite_jacobian(system, y, t, args))
+    found = dense_spectrum(J, k)
+    return _doubted(found, _dense_shift(J, found.eigenvalues), _size(J))
 
 
 def dense_spectrum(J: Float[np.ndarray, "state state"], k: int | None = None) -> Spectrum:
@@ -301,10 +317,14 @@ def _leading_spectrum(
     _checks.require_finite("Jacobian of f at y, times a vector", jnp.asarray(product(start)))
     outcome = Outcome(Ending.COMPLETED, None, f"The {k} leading eigenvalues converged.")
     try:
-        values, vectors = scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start)  # pyright: ignore[reportAssignmentType]
+        values, vectors = _arpack(operator, k, start, MOST_RESTARTS)
     except scipy.sparse.linalg.ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
-        message = f"Only {len(values)} of {k} eigenvalues converged. Ask for more or for all of them."
+        message = (
+            f"Only {len(values)} of {k} eigenvalues converged in {MOST_RESTARTS} restarts: the leading ones are crowded, or "
+            "the Jacobian is strongly non-normal, and its pseudospectrum says more of it than its spectrum. "
+            "Ask for more or for all of them."
+        )
         outcome = Outcome(Ending.NOT_CONVERGED, None, message)
     except scipy.sparse.linalg.ArpackError as error:  # such as for a Jacobian of zeros
         values, vectors = np.zeros(0), np.zeros((start.size, 0))
@@ -314,7 +334,68 @@ def _leading_spectrum(
     residuals = np.array(
         [np.linalg.norm(Jv - x * v) for Jv, x, v in zip(images, values, vectors.T, strict=True)]
     )
-    return _sorted_spectrum(values, vectors, residuals, outcome, k)
+    found = _sorted_spectrum(values, vectors, residuals, outcome, k)
+    if outcome.ending is Ending.NOT_CONVERGED:
+        return found
+    scale = float(np.linalg.norm(product(start)) / np.linalg.norm(start))
+    return _doubted(found, _arpack_shift(operator, found, scale), scale)
+
+
+def _arpack(
+    operator: scipy.sparse.linalg.LinearOperator, k: int, start: np.ndarray, restarts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start, maxiter=restarts)  # pyright: ignore[reportReturnType]
+
+
+# Of a strongly non-normal matrix an eigenvalue solver finds, with residuals like rounding, whatever is an eigenvalue of some
+# matrix beside it. So the question is asked again of a matrix beside it.
+
+
+def _size(J: np.ndarray) -> float:
+    """The root mean square of how much longer the matrix makes a vector."""
+    return float(np.linalg.norm(J)) / len(J) ** 0.5
+
+
+def _dense_shift(J: np.ndarray, values: np.ndarray) -> float:
+    """By how much the real parts of leading eigenvalues move if the Jacobian changes by rounding."""
+    if np.linalg.norm(J @ J.T - J.T @ J) <= 1e-6 * np.linalg.norm(J) ** 2:
+        return 0.0  # they move no more than the matrix
+    change = np.random.default_rng(0).normal(size=J.shape) / (2 * len(J) ** 0.5)
+    return _largest_difference(values, np.linalg.eigvals(J + SMALL_CHANGE * _size(J) * change))
+
+
+def _arpack_shift(operator: scipy.sparse.linalg.LinearOperator, found: Spectrum, scale: float) -> float:
+    """The same by products alone; started from the eigenvectors that were found, which is where it ends if they are firm."""
+    n, k = len(found.eigenvectors), len(found.eigenvalues)
+    left, right = np.random.default_rng(0).normal(size=(2, n)) / n**0.5
+
+    def product(v: np.ndarray) -> np.ndarray:
+        v = v.reshape(-1)
+        return operator.matvec(v) + SMALL_CHANGE * scale * left * (right @ v)
+
+    changed = scipy.sparse.linalg.LinearOperator((n, n), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    try:
+        moved, _ = _arpack(changed, k, np.real(found.eigenvectors).sum(axis=1), MOST_RESTARTS)
+    except scipy.sparse.linalg.ArpackError:
+        return np.inf
+    return _largest_difference(found.eigenvalues, moved)
+
+
+def _largest_difference(values: np.ndarray, moved: np.ndarray) -> float:
+    k = len(values)
+    return float(np.abs(np.sort(np.real(values))[::-1] - np.sort(np.real(moved))[::-1][:k]).max(initial=0.0))
+
+
+def _doubted(found: Spectrum, shift: float, scale: float) -> Spectrum:
+    """The spectrum, undecided if rounding moves it too far."""
+    if shift <= LARGEST_SHIFT * scale:
+        return found
+    by = f"by {shift:.2g}" if np.isfinite(shift) else "without bound"
+    message = (
+        f"The Jacobian is strongly non-normal: a change by {SMALL_CHANGE:.0e} of its size moves the leading eigenvalues "
+        f"{by}. These are points of its pseudospectrum and do not decide on stability: integrate from beside the point."
+    )
+    return dataclasses.replace(found, outcome=Outcome(Ending.UNDECIDED, None, message))
 
 
 def _sorted_spectrum(

@@ -16,6 +16,7 @@ from reference_systems import Linear, henon_heiles, lorenz, lorenz96
 from scipy.optimize import linear_sum_assignment
 
 import curlflow as cf
+from curlflow.fixed_points import linearize
 from curlflow.fixed_points.linearize import LARGEST_DENSE_SYSTEM
 
 N, M = 4, 3  # hidden units, inputs
@@ -192,6 +193,14 @@ def assert_is_an_eigensystem(found: cf.fixed_points.Spectrum, J: np.ndarray) -> 
     assert residuals.max() < 1e-9
 
 
+@pytest.fixture
+def by_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small systems too, leading eigenvalues come from products alone, and nothing else stands in for them."""
+    monkeypatch.setattr(linearize, "LARGEST_SMALL_SYSTEM", 0)
+    monkeypatch.setattr(linearize, "LARGEST_FALLBACK_SYSTEM", 0)
+
+
+@pytest.mark.usefixtures("by_products")
 def test_leading_eigenvalues_from_products_alone_are_the_dense_ones():
     flow, W = gaussian_network(0, P=2, N=8, M=6)
     W = jtu.tree_map(lambda layer: 0.7 * layer, W)  # off the manifold, where eigenvalues are complex too
@@ -218,16 +227,62 @@ def test_nearly_all_eigenvalues_come_from_the_dense_matrix():
         np.testing.assert_array_equal(cf.spectrum(flow, W, k).eigenvalues, all_of_them.eigenvalues[:k])
 
 
+def chain(n: int) -> np.ndarray:
+    """Upper triangular, strongly non-normal; its eigenvalues are 0.2 and −0.5, n − 1 times."""
+    return np.diag([0.2, *[-0.5] * (n - 1)]) + np.diag(np.full(n - 1, 0.45), 1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_eigenvalues_that_rounding_moves_are_called_a_pseudospectrum(scale: float):
+    """Whatever the unit of time. The matrix is turned, so that a solver cannot read the eigenvalues off its diagonal."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(100, 100)))[0]
+    found = cf.spectrum(Linear(jnp.asarray(scale * turn @ chain(100) @ turn.T)), jnp.zeros(100), 5)
+    assert found.outcome.ending == "undecided"
+    assert "pseudospectrum" in found.outcome.message
+    assert (found.residuals < 1e-12 * scale).all()
+    assert np.abs(found.eigenvalues[1:].real / scale + 0.5).max() > 0.1
+
+
+@pytest.mark.usefixtures("by_products")
+def test_what_the_iteration_takes_for_an_eigenvalue_is_called_a_pseudospectrum():
+    """Of a chain of 28 it converges to −0.38, with residuals like rounding."""
+    found = cf.spectrum(Linear(jnp.asarray(chain(28))), jnp.zeros(28), 5)
+    assert (found.residuals < 1e-10).all()
+    assert found.eigenvalues[1].real > -0.4
+    assert found.outcome.ending == "undecided"
+    assert "pseudospectrum" in found.outcome.message
+
+
+@pytest.mark.parametrize("block", [[[0.0, 1.0], [0.0, 0.0]], [[-1.0, 5.0], [0.0, -2.0]]])
+def test_a_double_eigenvalue_or_mild_shear_is_no_pseudospectrum(block: list[list[float]]):
+    found = cf.spectrum(Linear(jnp.array(block)), jnp.zeros(2))
+    assert found.outcome.ending == "completed"
+    np.testing.assert_allclose(found.eigenvalues, np.diag(block), atol=1e-12)
+
+
+def test_where_the_iteration_ends_without_a_result_the_matrix_stands_in(monkeypatch: pytest.MonkeyPatch):
+    """Crowded leading eigenvalues, one restart: found all the same."""
+    monkeypatch.setattr(linearize, "MOST_RESTARTS", 1)
+    n = linearize.LARGEST_SMALL_SYSTEM + 1
+    rates = jnp.linspace(-1e-3, 0.0, n)
+    found = cf.spectrum(Linear(jnp.diag(rates)), jnp.zeros(n), 3)
+    assert found.outcome.ending == "completed"
+    np.testing.assert_allclose(found.eigenvalues, rates[:-4:-1], atol=1e-15)
+
+
+@pytest.mark.usefixtures("by_products")
 def test_what_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch):
-    n, eigs = 200, scipy.sparse.linalg.eigs
-    monkeypatch.setattr(scipy.sparse.linalg, "eigs", lambda *a, **options: eigs(*a, **options, maxiter=1))
+    n = 200
+    monkeypatch.setattr(linearize, "MOST_RESTARTS", 1)
     found = cf.spectrum(Linear(jnp.diag(jnp.linspace(0.0, 1e-3, n))), jnp.zeros(n), 3)
     assert found.outcome.ending == "not converged"
     assert len(found.eigenvalues) < 3
-    assert f"Only {len(found.eigenvalues)} of 3 eigenvalues converged" in str(found)
+    assert f"Only {len(found.eigenvalues)} of 3 eigenvalues converged in 1 restarts" in str(found)
+    assert "pseudospectrum" in found.outcome.message
     assert found.to_xarray().sizes["mode"] == len(found.eigenvalues)
 
 
+@pytest.mark.usefixtures("by_products")
 def test_residuals_measure_what_the_iteration_returned(monkeypatch: pytest.MonkeyPatch):
     def inexact(*a: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         values, vectors = eigs(*a, **options)
@@ -239,6 +294,7 @@ def test_residuals_measure_what_the_iteration_returned(monkeypatch: pytest.Monke
     np.testing.assert_allclose(found.residuals, 0.1, rtol=1e-9)
 
 
+@pytest.mark.usefixtures("by_products")
 def test_an_iteration_that_cannot_start_says_so():
     found = cf.spectrum(lambda t, y, args: y**3, jnp.zeros(40), 3)
     assert found.outcome.ending == "not converged"
