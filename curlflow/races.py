@@ -74,7 +74,8 @@ class TimesComparison:
         p-value of the exact (or sampled) signed-rank test of Wilcoxon. A pair of which only one run got there ranks above
         all pairs with known differences, which is right whenever the horizon is beyond all of them, and valid always.
     t_test
-        p-value of the paired t-test, as in the paper, of the times; None if a run never reached the threshold.
+        p-value of the paired t-test, as in the paper, of the times; None if a run never reached the threshold, or if all
+        differences are equal and not 0, because a sample without spread says nothing of its error.
     ratio_of_medians
         (lowest, highest) value of median(second) / median(first): above 1 if the first rule is faster. Both are the ratio
         itself unless a median lies beyond the horizon; then only a bound is known, and the other end is 0 or infinity.
@@ -83,7 +84,8 @@ class TimesComparison:
     geometric_mean_ratio
         exp⟨log(second / first)⟩; None if a run never reached the threshold.
     geometric_mean_ratio_interval
-        Its confidence interval (bootstrap), or None.
+        Its confidence interval, or None: that of Student's t for the mean of the logarithms, exact for log-normal ratios of
+        however few pairs.
     confidence
         The level of the intervals.
     """
@@ -188,10 +190,10 @@ def compare_times(
     """
     first, second, horizon = _pairs(first, second, _checks.positive_number("horizon", horizon))
     confidence = _level(confidence)
-    resamples = _checks.positive_integer("resamples", resamples)
+    resamples, seed = _checks.positive_integer("resamples", resamples), _checks.random_seed("seed", seed)
     faster, slower = int((first < second).sum()), int((first > second).sum())
     all_there = bool(np.isfinite(first).all() and np.isfinite(second).all())
-    ratio, ratio_interval = _geometric_mean(first, second, confidence, resamples, seed)
+    ratio, ratio_interval = _geometric_mean(first, second, confidence)
     return TimesComparison(
         names=names,
         first=first,
@@ -285,10 +287,10 @@ def _ranked_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(both | neither, known, np.where(first < second, beyond, -beyond))
 
 
-def _t_test(first: np.ndarray, second: np.ndarray) -> float:
+def _t_test(first: np.ndarray, second: np.ndarray) -> float | None:
     differences = second - first
     if np.ptp(differences) == 0:  # no spread to compare the mean with
-        return 1.0 if differences[0] == 0 else 0.0
+        return 1.0 if differences[0] == 0 else None
     return float(stats.ttest_rel(second, first).pvalue)
 
 
@@ -329,23 +331,15 @@ def _medians_interval(
 
 
 def _geometric_mean(
-    first: np.ndarray, second: np.ndarray, confidence: float, resamples: int, seed: int
+    first: np.ndarray, second: np.ndarray, confidence: float
 ) -> tuple[float | None, tuple[float, float] | None]:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return None, None
-    logarithms = np.log(second / first)
-    mean = float(np.exp(logarithms.mean()))
-    if np.ptp(logarithms) == 0:
-        return mean, (mean, mean)
-    interval = stats.bootstrap(
-        (logarithms,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return mean, (float(np.exp(interval.low)), float(np.exp(interval.high)))
+    logarithms = np.log(second) - np.log(first)
+    mean = logarithms.mean()
+    half_width = stats.t.ppf((1 + confidence) / 2, len(first) - 1) * stats.sem(logarithms)
+    with np.errstate(over="ignore"):  # of two pairs far apart: the data set no limit
+        return float(np.exp(mean)), (float(np.exp(mean - half_width)), float(np.exp(mean + half_width)))
 
 
 def _known(low: float, high: float) -> str:

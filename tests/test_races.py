@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import curlflow as cf
+from curlflow.races import _geometric_mean
 
 NEVER = np.inf
 
@@ -54,7 +55,7 @@ def test_the_paired_t_test_is_the_textbooks():
     tail = 1 - 2 / np.pi * (np.arctan(t / np.sqrt(3)) + np.sqrt(3) * t / (t**2 + 3))
     np.testing.assert_allclose(compare(first, second).t_test, tail, rtol=1e-10)
     assert compare(first, [5.0, 8.0, 9.0, NEVER]).t_test is None
-    assert (compare(first, first).t_test, compare(first, first + 1).t_test) == (1.0, 0.0)
+    assert (compare(first, first).t_test, compare(first, first + 1).t_test) == (1.0, None)
 
 
 def test_ratios_of_known_times():
@@ -91,17 +92,23 @@ def test_missing_times_open_the_interval_upwards():
     assert result.ratio_of_medians_interval == (2.0, np.inf)
 
 
-def test_intervals_cover_the_true_ratio_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
+def test_the_interval_of_the_geometric_mean_is_students():
+    """Logarithms 0, 1, 2 in units of ln 2: mean 1, standard error 1/√3, and the quantile of t for two degrees of freedom."""
+    low, high = compare([1.0, 1.0, 1.0], [1.0, 2.0, 4.0]).geometric_mean_ratio_interval
+    quantile = np.sqrt(2 * 0.95**2 / (1 - 0.95**2))
+    np.testing.assert_allclose([low, high], 2 ** (1 + np.array([-1, 1]) * quantile / np.sqrt(3)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("pairs", [3, 6, 10])
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says_however_few_the_pairs(pairs: int):
+    rng, trials = np.random.default_rng(11), 1000
     covered = 0
-    for trial in range(100):
-        first = rng.lognormal(0, 1, 40)
-        second = 1.5 * first * rng.lognormal(0, 0.5, 40)
-        low, high = compare(
-            first, second, horizon=1e9, resamples=200, seed=trial
-        ).geometric_mean_ratio_interval
-        covered += low < 1.5 < high
-    assert 88 <= covered <= 100
+    for _ in range(trials):
+        first = rng.lognormal(0, 0.7, pairs)
+        second = 2 * first * rng.lognormal(0, 0.5, pairs)
+        low, high = _geometric_mean(first, second, 0.95)[1]
+        covered += low < 2 < high
+    assert abs(covered / trials - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials)
 
 
 times = st.lists(

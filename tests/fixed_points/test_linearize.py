@@ -409,4 +409,4 @@ def test_other_bad_questions_are_refused():
     ):
         cf.spectrum(lambda t, y, args: -y, jnp.zeros(n))
     with pytest.raises(ValueError, match="times a vector` must be finite"):
-        cf.spectrum(lambda t, y, args: jnp.sqrt(y), jnp.zeros(40), 2)
+        cf.spectrum(lambda t, y, args: jnp.sqrt(y), jnp.zeros(linearize.LARGEST_SMALL_SYSTEM + 1), 2)
