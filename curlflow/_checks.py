@@ -25,12 +25,20 @@ FLOAT64_BYTES = 8
 LARGEST_SEED = 2**63 - 1
 
 
-def blow_up_limit(blow_up: float, y0: PyTree[Array]) -> float:
-    """Return the largest magnitude that a run from `y0` may reach, as a number beyond that of `y0` itself."""
+# Beyond it squares, and with them norms and scalar products, are no numbers any more.
+LARGEST_STATE = float(np.finfo(np.float64).max) ** 0.5
+
+
+def blow_up_limit(blow_up: float | None, y0: PyTree[Array]) -> float:
+    """Return the largest magnitude that a run from `y0` may reach, as a number beyond that of `y0` itself.
+
+    None means `LARGEST_STATE`: a bounded motion may be of any size, and what blows up passes every limit in next to no time.
+    """
     largest = float(optx.max_norm(y0))
-    if not blow_up > largest:
-        raise ValueError(f"`blow_up` must exceed the largest entry of y0, {largest:g}, but is {blow_up:g}.")
-    return float(blow_up)
+    limit = LARGEST_STATE if blow_up is None else _as_number("blow_up", blow_up)
+    if not limit > largest:
+        raise ValueError(f"`blow_up` must exceed the largest entry of y0, {largest:g}, but is {limit:g}.")
+    return limit
 
 
 def require_float64() -> None:

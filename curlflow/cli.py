@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 import curlflow as cf
 from curlflow import _checks
+from curlflow._trees import size
 from curlflow.sweeps.recipe import read_recipe
 from curlflow.sweeps.workers import local_client
 
@@ -56,6 +57,10 @@ app = typer.Typer(
 )
 console = Console(width=None if sys.stdout.isatty() else 110)
 FIGURES = (".pdf", ".png", ".svg")
+# What a trajectory keeps of a large network: 1 GB of numbers.
+SAVED_NUMBERS = 2**27
+# The exit code of programs that Ctrl-C ended.
+INTERRUPTED = 130
 
 # The options that describe a network, the same for every command that takes one.
 Hidden = Annotated[int, typer.Option("--hidden", "-N", help="Hidden units.")]
@@ -247,17 +252,22 @@ def integrate(
         _checks.writable_file("--plot", plot, FIGURES)
     t1 = _time(t1)
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
-    trajectory = cf.integrate(
-        flow,
-        W0,
-        t1,
-        rtol=rtol,
-        atol=atol,
-        solver=None if solver is None else solver.value,
-        max_steps=max_steps,
-        blow_up=blow_up,
-        progress=not quiet,
-    )
+    times = int(np.clip(SAVED_NUMBERS // size(W0), 2, 257))
+    try:
+        trajectory = cf.integrate(
+            flow,
+            W0,
+            t1,
+            ts=np.linspace(0.0, t1, times),
+            rtol=rtol,
+            atol=atol,
+            solver=None if solver is None else solver.value,
+            max_steps=max_steps,
+            blow_up=blow_up,
+            progress=not quiet,
+        )
+    except cf.orbits.Interrupted as interrupted:
+        trajectory = interrupted.trajectory
     dataset = trajectory.to_xarray().assign_attrs(seed=seed, alpha_h=alpha_h, alpha_r=alpha_r, start=start)
     dataset.to_netcdf(out, engine="h5netcdf")
     console.print(in_options(str(trajectory), ctx.command.params))
@@ -267,6 +277,8 @@ def integrate(
         curve = cf.plot.loss({"curl flow": trajectory})[0]
         cf.plot.save_figure(curve.axes.figure, plot)  # pyright: ignore[reportOptionalMemberAccess]
     console.print(f"Wrote {out}{f' and {plot}' if plot else ''}.")
+    if trajectory.outcome.ending is cf.Ending.INTERRUPTED:  # pyright: ignore[reportAttributeAccessIssue]
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(cls=InOptions)

@@ -19,6 +19,7 @@ class Ending(StrEnum):
     NOT_CONVERGED = "not converged"
     OUT_OF_BUDGET = "budget exceeded"
     UNDECIDED = "undecided"
+    INTERRUPTED = "interrupted"
 
 
 @result

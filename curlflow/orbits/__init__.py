@@ -1,7 +1,9 @@
 """One orbit: how it is computed, what is read off it while it runs or afterwards, and when it comes back."""
 
+from curlflow.orbits.events import Event, Passages
 from curlflow.orbits.integrate import integrate
 from curlflow.orbits.iterate import iterate
+from curlflow.orbits.pieces import Interrupted
 from curlflow.orbits.returns import return_time, settling_time
 from curlflow.orbits.series import (
     PrincipalComponents,
@@ -20,6 +22,9 @@ __all__ = [
     "iterate",
     "TimeMap",
     "Trajectory",
+    "Event",
+    "Passages",
+    "Interrupted",
     "Tsit5",
     "Dopri8",
     "RungeKuttaChebyshev",

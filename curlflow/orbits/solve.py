@@ -1,7 +1,10 @@
-"""The compiled solve behind `integrate`: the one place that knows diffrax's controllers, events and save points."""
+"""The compiled solve behind `integrate`: the one place that knows diffrax's controllers, save points and interpolation."""
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import diffrax
 import equinox as eqx
@@ -10,18 +13,27 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+from tqdm import tqdm
 
 from curlflow._compile import compiled
 from curlflow._trees import float64, size
-from curlflow.orbits.controller import adaptive_steps
+from curlflow.orbits.controller import adaptive_steps, smallest_step
+from curlflow.orbits.events import Event, Passages, Sighted, Watch, looks_in_a_step, sighted
+from curlflow.orbits.pieces import PIECE, Pace
 from curlflow.orbits.solvers import RungeKuttaChebyshev
-from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, Flow, State, Time
 
 DEFAULT_MAX_STEPS = 1_000_000
+# About how many velocities a step takes.
+STAGES = 14
+# Steps whose interpolation is kept at a time, and numbers in them.
+MOST_KEPT, FEWEST_KEPT, KEPT_NUMBERS = 256, 4, 2**20
+# After a stop that turned out to be none, the next is looked for after this part of the time that has passed.
+PATIENCE = 0.1
+# What blows up has grown by this factor. (Where a state passes through zero, its rate of growth says nothing.)
+GROWN = 10.0
 
-Stop: TypeAlias = Literal["fixed point"] | Callable[[Time, State, Args], Any]
 Observe: TypeAlias = Callable[[Time, State, Args], Any]
 
 
@@ -41,7 +53,7 @@ class Section(eqx.Module):
         offset = jtu.tree_map(jnp.subtract, y, self.point)
         if self.periods is not None:
             offset = jtu.tree_map(_around, offset, self.periods)
-        return _inner(self.normal, offset)
+        return inner(self.normal, offset)
 
 
 def _around(offset: Array, period: Array) -> Array:
@@ -51,7 +63,10 @@ def _around(offset: Array, period: Array) -> Array:
 
 
 class Problem(eqx.Module):
-    """What to integrate and how. Numbers are arrays, so that new ones do not recompile; the rest is compiled in."""
+    """What to integrate and how. Numbers are arrays, so that new ones do not recompile; the rest is compiled in.
+
+    The clock of a solve starts at 0 and goes to `span`: how finely it is divided does not depend on where t0 lies.
+    """
 
     t0: Float[Array, ""]
     t1: Float[Array, ""]
@@ -61,76 +76,341 @@ class Problem(eqx.Module):
     args: Args
     system: Flow
     solver: diffrax.AbstractSolver[Any]
-    stop: Stop | None = None
+    stops: dict[str, Event] = eqx.field(default_factory=dict)
+    events: dict[str, Event] = eqx.field(default_factory=dict)
+    ends_at_rest: bool = False
     section: Section | None = None
     is_batch: bool = False
     dense: bool = False
+    dtmax: Float[Array, ""] = eqx.field(default=math.inf, converter=float64)
     max_steps: int = DEFAULT_MAX_STEPS
     progress: bool = False
     observe: Observe | None = None
 
-    def is_at_rest(self, t: Array, y: State, velocity: State, args: Any) -> Array:
+    @property
+    def span(self) -> Float[Array, ""]:
+        """How long to integrate; negative backwards."""
+        return self.t1 - self.t0
+
+    def velocity(self, clock: Any, y: State) -> State:
+        """The system's velocity at a time of the clock."""
+        return self.system(self.t0 + clock, y, self.args)
+
+    def tolerance(self, y: State) -> Float[Array, ""]:
+        """What an error of the state may be."""
+        return self.atol + self.rtol * optx.max_norm(y)
+
+    def is_at_rest(self, clock: Array, y: State, velocity: State) -> Array:
         """Whether the state has less than the tolerance left to go, as its deceleration tells.
 
         The velocity v falls at the rate −⟨v, a⟩ / ⟨v, v⟩ with a = J v; divided by that rate it is the distance left.
         (The velocity alone does not tell: where steps are as long as is stable, it does not fall below tolerance × rate.)
         """
-        _, acceleration = jax.jvp(lambda y: self.system(t, y, args), (y,), (velocity,))
-        speed_squared, slowing = _inner(velocity, velocity), -_inner(velocity, acceleration)
+        _, acceleration = jax.jvp(lambda y: self.velocity(clock, y), (y,), (velocity,))
+        speed_squared, slowing = inner(velocity, velocity), -inner(velocity, acceleration)
         speed = jnp.sqrt(speed_squared / size(y))
-        return speed * speed_squared <= (self.atol + self.rtol * optx.max_norm(y)) * slowing
+        return speed * speed_squared <= self.tolerance(y) * slowing
+
+    def outgrows_time(self, clock: Array, y: State, velocity: State, start: Array) -> Array:
+        """Whether the state has grown beyond its size at the start, and multiplies within a hundred of the shortest steps.
+
+        Only the end of a blow-up in finite time looks so: what grows like a power of the time that has passed does so at a
+        rate of the order of its inverse.
+        """
+        largest = optx.max_norm(y)
+        grown = largest > GROWN * jnp.maximum(start, self.atol / self.rtol)
+        scaled, rate = (jtu.tree_map(lambda leaf: leaf / largest, tree) for tree in (y, velocity))
+        growth = jnp.sign(self.span) * inner(scaled, rate)
+        return grown & (100 * smallest_step(clock) * growth > inner(scaled, scaled))
+
+
+class Place(eqx.Module):
+    """Where a solve stands, and what it has to know to go on: its clock, the state, the next step, the sides of the events.
+
+    `start` is the size of the state at the start. Of a batch, `held` are the members that ended for a reason of their own.
+    """
+
+    clock: Float[Array, ""]
+    y: Any
+    next_step: Float[Array, ""]
+    rest_from: Float[Array, ""]
+    sides: Float[Array, " events"]
+    held: Bool[Array, "..."]
+    start: Float[Array, "..."]
+
+
+class Piece(eqx.Module):
+    """Some steps of a solve: where they lead, what was saved on the way, and how they ended."""
+
+    place: Place
+    saved: State
+    count: Array
+    steps: Array
+    accepted: Array
+    result: Any
+    happened: dict[str, Array]
+    interpolation: diffrax.DenseInterpolation | None
+    seen: Sighted | None
+
+
+@dataclass
+class Solved:
+    """What a solve came to. `ending` says why it ended, in one word, and `name` which stop condition did it."""
+
+    place: Place
+    ending: str = ""
+    name: str = ""
+    steps: int = 0
+    accepted: int = 0
+    saved: list[list[np.ndarray]] = field(default_factory=list)
+    dense: list[diffrax.DenseInterpolation] = field(default_factory=list)
+    passages: list[tuple[str, float, State]] = field(default_factory=list)
+    # Of a batch: the clocks at which members were held, and the words for why.
+    held: dict[int, tuple[float, str]] = field(default_factory=dict)
+    mean_step: float = math.inf
+
+    @property
+    def clock(self) -> float:
+        """The time since the start; negative backwards."""
+        return float(self.place.clock)
+
+    @property
+    def count(self) -> int:
+        """How many times were saved."""
+        return sum(len(leaves[0]) for leaves in self.saved)
+
+
+# What may be doubted about how a run seems to end: takes the problem and where it stands, and says whether it is so.
+Judge: TypeAlias = Callable[[Problem, Solved], Any]
+
+
+def solve(
+    problem: Problem,
+    y0: State,
+    times: Float[np.ndarray, " times"],
+    *,
+    is_surely_at_rest: Judge,
+    meets_jump: Judge,
+    seconds_per_velocity: float = 0.0,
+) -> Solved:
+    """A solve from the problem's start to one of its ends, in pieces; interrupted, what there is of it."""
+    run = Solved(_start(problem, y0))
+    bare = eqx.tree_at(lambda p: (p.max_steps, p.progress), problem, (0, False))
+    pace, clocks = Pace(PIECE / max(STAGES * seconds_per_velocity, 1e-9)), times - float(problem.t0)
+    span = float(problem.span)
+    with tqdm(total=100.0, disable=not problem.progress, bar_format=BAR) as bar:
+        try:
+            while not run.ending:
+                run = _further(problem, bare, run, clocks, pace)
+                run = _doubted(problem, run, is_surely_at_rest, meets_jump)
+                bar.update(100 * abs(run.clock / span) - bar.n)
+        except KeyboardInterrupt:
+            run.ending = "interrupted"
+    return run
+
+
+BAR = "{percentage:.2f}%|{bar}| [{elapsed}<{remaining}]"
+
+
+def _start(problem: Problem, y0: State) -> Place:
+    zero, members = float64(0.0), jtu.tree_leaves(y0)[0].shape[:1] if problem.is_batch else ()
+    unknown = jnp.full(len(problem.stops) + len(problem.events), jnp.nan)
+    y = _batch_state(problem, y0) if problem.is_batch else y0
+    sizes = [np.abs(np.asarray(leaf)).reshape(*members, -1).max(axis=-1) for leaf in jtu.tree_leaves(y0)]
+    start = jnp.asarray(np.max(sizes, axis=0))
+    return Place(zero, y, zero, zero, unknown, jnp.zeros(members, bool), start)
+
+
+def _further(problem: Problem, bare: Problem, run: Solved, clocks: np.ndarray, pace: Pace) -> Solved:
+    """The run after one more piece."""
+    # What was saved is not saved again. Times that are no numbers are never reached.
+    ahead = np.concatenate([clocks[run.count :], np.full(run.count, np.nan)])
+    began, budget = time.perf_counter(), min(pace.steps, problem.max_steps - run.steps)
+    piece = _piece(bare, run.place, jnp.asarray(budget), jnp.asarray(ahead))
+    steps, accepted, count = (int(each) for each in (piece.steps, piece.accepted, piece.count))
+    pace.took(steps, time.perf_counter() - began)
+    after = replace(
+        run,
+        place=piece.place,
+        steps=run.steps + steps,
+        accepted=run.accepted + accepted,
+        saved=[*run.saved, [np.asarray(leaf)[:count] for leaf in jtu.tree_leaves(piece.saved)]],
+        mean_step=abs(float(piece.place.clock) - run.clock) / max(steps, 1),
+    )
+    after.ending = _ending_of(problem, after, piece)
+    if problem.dense:
+        after.dense = [*run.dense, _kept(piece.interpolation, accepted)]
+    return after if piece.seen is None else _with_events(problem, run, after, piece.seen)
+
+
+def _ending_of(problem: Problem, run: Solved, piece: Piece) -> str:
+    happened = [name for name, mask in piece.happened.items() if mask]
+    if happened:
+        return happened[0]
+    if run.clock == float(problem.span):
+        return "completed"
+    if piece.result == diffrax.RESULTS.max_steps_reached:
+        return "" if run.steps < problem.max_steps else "step_limit"
+    return "step_vanished" if piece.result == diffrax.RESULTS.dt_min_reached else "failed"
+
+
+def _with_events(problem: Problem, before: Solved, after: Solved, seen: Sighted) -> Solved:
+    """The run with the events of its last piece, ended by the first of them that is to end it."""
+    # JAX takes dicts in the order of their keys.
+    names, stops = [*sorted(problem.stops), *sorted(problem.events)], set(problem.stops)
+    sign = math.copysign(1, float(problem.span))
+    if before.steps == 0:
+        true = dict(zip(names, np.asarray(seen.true_at_start), strict=True))
+        at_once = [name for name in problem.stops if true[name]]
+        if at_once:
+            return replace(before, ending="stop", name=at_once[0], saved=after.saved, dense=after.dense)
+    count = int(seen.number)
+    which, when = np.asarray(seen.which)[:count], np.asarray(seen.when)[:count]
+    order = np.argsort(sign * when, kind="stable")
+    ends = [i for i in order if names[which[i]] in stops and sign * when[i] <= sign * after.clock]
+    if ends:
+        clock, state = float(when[ends[0]]), jtu.tree_map(lambda leaf: leaf[ends[0]], seen.states)
+        place = eqx.tree_at(lambda p: (p.clock, p.y), after.place, (float64(clock), state))
+        after = replace(after, place=place, ending="stop", name=names[which[ends[0]]])
+    passages = [
+        (names[which[i]], float(when[i]), jtu.tree_map(lambda leaf, i=i: leaf[i], seen.states))
+        for i in order
+        if names[which[i]] not in stops and sign * when[i] <= sign * after.clock
+    ]
+    return replace(after, passages=[*before.passages, *passages])
+
+
+def _doubted(problem: Problem, run: Solved, is_surely_at_rest: Judge, meets_jump: Judge) -> Solved:
+    """The run, going on where its end is none, and ended where to go on is in vain."""
+    if run.ending == "fixed_point" and not is_surely_at_rest(problem, run):
+        later = max((1 + PATIENCE) * abs(run.clock), 1e-300)
+        return replace(run, ending="", place=eqx.tree_at(lambda p: p.rest_from, run.place, float64(later)))
+    left = problem.max_steps - run.steps
+    crawls = run.mean_step * left < abs(float(problem.span) - run.clock)
+    if run.ending in ("", "step_limit") and crawls:
+        jumps = np.atleast_1d(np.asarray(meets_jump(problem, run)))
+        if problem.is_batch:
+            return _holding(run, np.flatnonzero(jumps & ~np.asarray(run.place.held)))
+        if jumps[0]:
+            return replace(run, ending="discontinuous")
+    return run
+
+
+def _holding(run: Solved, members: np.ndarray) -> Solved:
+    """A batch with some members held from now on, so that the others can go on."""
+    if not len(members) or run.ending:
+        return run
+    place = eqx.tree_at(lambda p: p.held, run.place, run.place.held.at[members].set(True))
+    return replace(run, place=place, held=run.held | {int(i): (run.clock, "discontinuous") for i in members})
+
+
+def steps_kept(problem: Problem, y: State) -> int:
+    """How many steps' interpolation is kept at a time."""
+    return int(np.clip(KEPT_NUMBERS // (looks_in_a_step(y) * size(y)), FEWEST_KEPT, MOST_KEPT))
 
 
 @compiled
-def solve(problem: Problem, y0: State, times: Array) -> diffrax.Solution:
-    """Diffrax's solution: what is saved at the times asked for, and the state at the end."""
+def _piece(problem: Problem, place: Place, budget: Array, times: Array) -> Piece:
+    """At most `budget` steps from a place, saved at those of the times that they pass."""
+    watched = [*problem.stops.values(), *problem.events.values()]
+    keeps = problem.dense or bool(watched)
+    solution = _solution(problem, place, budget, times, steps_kept(problem, place.y) if keeps else None)
+    saved, (end,) = solution.ts  # pyright: ignore[reportGeneralTypeIssues]
+    ys: Any = solution.ys
+    seen = _seen(problem, place, watched, solution.interpolation) if watched else None
+    after = Place(
+        clock=end,
+        y=jtu.tree_map(lambda leaf: leaf[-1], ys[1]),
+        next_step=solution.controller_state.next_step,  # pyright: ignore[reportOptionalMemberAccess]
+        rest_from=place.rest_from,
+        sides=place.sides if seen is None else seen.sides,
+        held=place.held,
+        start=place.start,
+    )
+    return Piece(
+        place=after,
+        saved=ys[0],
+        count=jnp.sum(jnp.isfinite(saved)),
+        steps=solution.stats["num_steps"],
+        accepted=solution.stats["num_accepted_steps"],
+        result=solution.result,
+        happened={} if solution.event_mask is None else solution.event_mask,
+        interpolation=solution.interpolation if problem.dense else None,
+        seen=seen,
+    )
+
+
+def _solution(
+    problem: Problem, place: Place, budget: Array, times: Array, kept: int | None
+) -> diffrax.Solution:
     if problem.is_batch:
-        term, y0, norm, event = (
-            diffrax.ODETerm(_batch_field(problem)),
-            _batch_state(problem, y0),
-            _batch_norm(problem),
-            None,
-        )
+        field, norm, event = _batch_field(problem, place), _batch_norm(problem), None
     else:
-        term, norm, event = diffrax.ODETerm(problem.system), optx.rms_norm, _event(problem)
+        field, norm, event = (
+            lambda clock, y, _: problem.velocity(clock, y),
+            optx.rms_norm,
+            _event(problem, place),
+        )
     proportional, integral = _controller_coefficients(problem.solver)
     return diffrax.diffeqsolve(
-        term,
+        diffrax.ODETerm(field),
         problem.solver,
-        problem.t0,
-        problem.t1,
+        place.clock,
+        problem.span,
         None,
-        y0,
-        problem.args,
+        place.y,
         saveat=diffrax.SaveAt(
             subs=[diffrax.SubSaveAt(ts=times, fn=_saver(problem)), diffrax.SubSaveAt(t1=True)],
-            dense=problem.dense,
+            dense=kept is not None,
+            controller_state=True,
         ),
         stepsize_controller=adaptive_steps(
             problem.rtol,
             problem.atol,
+            first_step=place.next_step,
+            budget=budget,
             pcoeff=proportional,
             icoeff=integral,
             norm=norm,
-            dtmin=_smallest_step(problem),
+            dtmax=problem.dtmax,
             # One singular member must not end the whole batch: there it is stepped over, and held still from then on.
             force_dtmin=problem.is_batch,
         ),
         event=event,
         # Nothing is differentiated through the solve, and this adjoint has the cheapest loop.
         adjoint=diffrax.ForwardMode(),
-        max_steps=problem.max_steps,
+        max_steps=kept,
         throw=False,
-        progress_meter=diffrax.TqdmProgressMeter() if problem.progress else diffrax.NoProgressMeter(),
     )
+
+
+def _seen(
+    problem: Problem, place: Place, watched: Sequence[Event], interpolation: diffrax.DenseInterpolation | None
+) -> Sighted:
+    def value_at(event: Event, clock: Array, y: State) -> Array:
+        return jnp.asarray(event.condition(problem.t0 + clock, y, problem.args))
+
+    assert interpolation is not None
+    is_truth = [value_at(event, place.clock, place.y).dtype == bool for event in watched]
+    return sighted(Watch(tuple(watched), interpolation, value_at), place.y, place.sides, is_truth)
 
 
 def _saver(problem: Problem) -> Callable[..., State]:
     """What is saved of a state: itself, or what is to be observed of it."""
     if problem.observe is None:
-        return lambda t, y, args: y
-    # Unlike events, what is saved is shown the system's own time.
-    return lambda t, y, args: jtu.tree_map(jnp.asarray, problem.observe(t, y, args))  # pyright: ignore[reportOptionalCall]
+        return lambda clock, y, _: y
+
+    def with_decimals(value: Array) -> Array:
+        # Diffrax fills what is not saved yet with infinity, which truth values and whole numbers have not.
+        return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.float64)
+
+    return lambda clock, y, _: jtu.tree_map(with_decimals, observed(problem, clock, y))
+
+
+def observed(problem: Problem, clock: Any, y: State) -> State:
+    """What is to be observed of a state."""
+    values = problem.observe(problem.t0 + clock, y, problem.args)  # pyright: ignore[reportOptionalCall]
+    return jtu.tree_map(jnp.asarray, values)
 
 
 def _controller_coefficients(solver: diffrax.AbstractSolver) -> tuple[float, float]:
@@ -142,38 +422,29 @@ def _controller_coefficients(solver: diffrax.AbstractSolver) -> tuple[float, flo
     return (0.4, 0.3) if isinstance(solver, RungeKuttaChebyshev) else (0.0, 1.0)
 
 
-def _smallest_step(problem: Problem) -> Array:
-    """A step of a few units in the last place of the time: below it time stands still."""
-    return 16 * jnp.finfo(jnp.float64).eps * jnp.maximum(jnp.abs(problem.t0), jnp.abs(problem.t1))
-
-
-def _event(problem: Problem) -> diffrax.Event:
-    # Diffrax runs its own clock forwards, and shows that clock to events even where it integrates backwards.
-    direction = jnp.sign(problem.t1 - problem.t0)
+def _event(problem: Problem, place: Place) -> diffrax.Event:
+    """What is looked at after steps only. Diffrax runs its own clock forwards, and shows that clock to events."""
+    direction = jnp.sign(problem.span)
 
     def blow_up(t: Any, y: State, args: Any, **_: Any) -> Array:
         # In logarithms, because Newton's method must find the crossing of something that grows without bound.
         return jnp.log(jnp.maximum(optx.max_norm(y), 1e-300)) - jnp.log(problem.blow_up)
 
     def fixed_point(t: Any, y: State, args: Any, **_: Any) -> Array:
-        return problem.is_at_rest(direction * t, y, problem.system(direction * t, y, args), args)
-
-    def stop(t: Any, y: State, args: Any, **_: Any) -> Array:
-        return jnp.asarray(problem.stop(direction * t, y, args), bool)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+        clock = direction * t
+        return (t >= place.rest_from) & problem.is_at_rest(clock, y, problem.velocity(clock, y))
 
     def section(t: Any, y: State, args: Any, **_: Any) -> Array:
         # Of a height that falls diffrax takes no notice where it begins at 0: on the section itself.
         return -problem.section.height(y)  # pyright: ignore[reportOptionalMemberAccess]
 
     conditions: dict[str, Callable[..., Array]] = {"blow_up": blow_up}
-    if callable(problem.stop):
-        conditions["stop"] = stop
-    elif problem.stop is not None:
+    if problem.ends_at_rest:
         conditions["fixed_point"] = fixed_point
     if problem.section is not None:
         conditions["section"] = section
     # What blows up may be too steep for the crossing to be met to this tolerance. Newton's method then ends at its
-    # iteration limit, as close as rounding allows, and `outcome_of` takes that for the success it is.
+    # iteration limit, as close as rounding allows, and `_ending_of` takes that for the success it is.
     falling = {name: False if name == "section" else None for name in conditions}
     return diffrax.Event(conditions, optx.Newton(rtol=1e-12, atol=1e-12), falling)
 
@@ -186,23 +457,26 @@ def _event(problem: Problem) -> diffrax.Event:
 
 def _batch_state(problem: Problem, y0: State) -> tuple[State, Array]:
     members = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 0, -1), y0)
-    return members, jnp.full(jtu.tree_leaves(y0)[0].shape[0], problem.t1 - problem.t0)
+    return members, jnp.full(jtu.tree_leaves(y0)[0].shape[0], problem.span)
 
 
-def _elapsed(problem: Problem, clocks: Array) -> Array:
-    return clocks - (problem.t1 - problem.t0)
+def elapsed(problem: Problem, clocks: Array) -> Array:
+    """How long the members' clocks ran."""
+    return clocks - problem.span
 
 
-def _batch_field(problem: Problem) -> Callable[..., Any]:
-    def member_field(t: Array, y: State, args: Any) -> tuple[State, Array]:
-        velocity = problem.system(t, y, args)
-        moves = optx.max_norm(y) < problem.blow_up
-        if problem.stop is not None:
-            moves &= ~problem.is_at_rest(t, y, velocity, args)
+def _batch_field(problem: Problem, place: Place) -> Callable[..., Any]:
+    def member_field(clock: Array, y: State, held: Array, start: Array) -> tuple[State, Array]:
+        velocity = problem.velocity(clock, y)
+        moves = ~held & (optx.max_norm(y) < problem.blow_up)
+        moves &= ~problem.outgrows_time(clock, y, velocity, start)
+        if problem.ends_at_rest:
+            moves &= ~problem.is_at_rest(clock, y, velocity)
         return jtu.tree_map(lambda leaf: jnp.where(moves, leaf, 0.0), velocity), jnp.where(moves, 1.0, 0.0)
 
-    def batch_field(t: Array, state: tuple[State, Array], args: Any) -> tuple[State, Array]:
-        return jax.vmap(member_field, in_axes=(None, -1, None), out_axes=-1)(t, state[0], args)
+    def batch_field(clock: Array, state: tuple[State, Array], _: Any) -> tuple[State, Array]:
+        members = jax.vmap(member_field, in_axes=(None, -1, 0, 0), out_axes=-1)
+        return members(clock, state[0], place.held, place.start)
 
     return batch_field
 
@@ -224,127 +498,104 @@ def _batch_norm(problem: Problem) -> Callable[[tuple[State, Array]], Array]:
     return worst_member_error
 
 
-def outcome_of(problem: Problem, solution: diffrax.Solution) -> Outcome:
-    """How the run from one initial condition ended."""
-    t_end = _end_time(solution)
-    # The mask, not the solver's result, which reports instead how Newton's method ended.
-    happened = [name for name, mask in solution.event_mask.items() if mask]  # pyright: ignore[reportOptionalMemberAccess]
-    if happened:
-        return _stopped_outcome(happened[0], t_end, problem)
-    if solution.result == diffrax.RESULTS.dt_min_reached and _outgrows_time(problem, solution):
-        largest = float(optx.max_norm(_final_state(solution)))
-        message = f"The state grows without bound at t = {t_end:.6g}: {largest:.3g} there, and too fast to be followed."
-        return Outcome(Ending.BLEW_UP, t_end, message)
-    return _solver_outcome(problem, solution, t_end)
-
-
-def _outgrows_time(problem: Problem, solution: diffrax.Solution) -> bool:
-    """Whether the state, at its present rate, multiplies within the shortest steps: the end of a blow-up in finite time."""
-    y = _final_state(solution)
-    velocity = problem.system(float64(_end_time(solution)), y, problem.args)
-    return bool(1000 * _smallest_step(problem) * _inner(y, velocity) > _inner(y, y))
-
-
-def batch_outcomes_of(problem: Problem, solution: diffrax.Solution) -> tuple[Outcome, ...]:
-    """How each member of a batch ended."""
-    t_end, (final, clocks) = _end_time(solution), _final_state(solution)
-    t_own = float(problem.t0) + np.asarray(_elapsed(problem, clocks))
-    stopped_early = np.abs(t_own - t_end) > 1e-9 * abs(t_end - float(problem.t0))
-    largest = np.asarray(jax.vmap(optx.max_norm, in_axes=-1)(final))
-    blew_up = largest > (1 - 1e-6) * float(problem.blow_up)
-    ends = np.select([np.isnan(largest), blew_up], ["not_finite", "blow_up"], "fixed_point")
-    common = _solver_outcome(problem, solution, t_end)
-    return tuple(
-        _stopped_outcome(end, float(t), problem) if early else common
-        for t, early, end in zip(t_own, stopped_early, ends, strict=True)
-    )
-
-
-def _stopped_outcome(event: str, t: float, problem: Problem) -> Outcome:
-    if event == "blow_up":
-        message = f"The largest entry of the state passed {float(problem.blow_up):g} at t = {t:.6g}."
-        return Outcome(Ending.BLEW_UP, t, message)
-    if event == "fixed_point":
-        return Outcome(
-            Ending.FIXED_POINT, t, f"At t = {t:.6g} the state has less than the tolerance left to go."
-        )
-    if event == "not_finite":
-        return _vanished_step_outcome(t)
-    if event == "section":
-        return Outcome(Ending.STOPPED, t, f"The orbit passed the section at t = {t:.6g}.")
-    return Outcome(Ending.STOPPED, t, f"The stop condition held at t = {t:.6g}.")
-
-
-def _solver_outcome(problem: Problem, solution: diffrax.Solution, t: float) -> Outcome:
-    if solution.result == diffrax.RESULTS.successful:
-        return Outcome(Ending.COMPLETED, t, f"Reached t = {t:.6g}.")
-    if solution.result == diffrax.RESULTS.max_steps_reached:
-        message = (
-            f"{problem.max_steps} steps reached only t = {t:.6g}. Raise `max_steps`, loosen `rtol` and `atol`, "
-            'or, if the system is stiff, take solver="kvaerno5".'
-        )
-        return Outcome(Ending.STEP_LIMIT, t, message)
-    if solution.result == diffrax.RESULTS.dt_min_reached:
-        return _vanished_step_outcome(t)
-    message = (
-        f"{type(problem.solver).__name__} failed at t = {t:.6g}. Try another solver or other tolerances."
-    )
-    return Outcome(Ending.SOLVER_FAILED, t, message)
-
-
-def _vanished_step_outcome(t: float) -> Outcome:
-    message = (
-        f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
-        "or `rtol` and `atol` are tighter than rounding allows."
-    )
-    return Outcome(Ending.STEP_TOO_SMALL, t, message)
-
-
-def _end_time(solution: diffrax.Solution) -> float:
-    return float(solution.ts[1][-1])  # pyright: ignore[reportOptionalSubscript]
-
-
-def final_state(problem: Problem, solution: diffrax.Solution) -> State:
+def final_state(problem: Problem, run: Solved) -> State:
     """The state at the end of the run; of a batch every member's own, on a leading axis."""
     if not problem.is_batch:
-        return _final_state(solution)
-    members, _ = _final_state(solution)
+        return run.place.y
+    members, _ = run.place.y
     return jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, -1, 0), members)
 
 
-def _final_state(solution: diffrax.Solution) -> Any:
-    return jtu.tree_map(lambda leaf: leaf[-1], solution.ys[1])  # pyright: ignore[reportOptionalSubscript]
-
-
-def saved(problem: Problem, solution: diffrax.Solution) -> tuple[np.ndarray, State]:
+def saved(problem: Problem, run: Solved, times: np.ndarray) -> tuple[np.ndarray, State]:
     """The times and states up to the end of the run, the end itself included."""
-    t_end, forwards = _end_time(solution), float(problem.t1) > float(problem.t0)
-    ts = np.asarray(solution.ts[0])  # pyright: ignore[reportOptionalSubscript]
-    kept = np.flatnonzero(np.isfinite(ts) & ((ts < t_end) if forwards else (ts > t_end)))
-    final = _final_state(solution)
+    t_end, forwards = float(problem.t0) + run.clock, float(problem.span) > 0
+    if run.ending == "completed":
+        t_end = float(problem.t1)
+    ts = times[: run.count]
+    kept = int(np.sum((ts < t_end) if forwards else (ts > t_end)))
+    final = run.place.y
     if problem.observe is not None:
-        final = jtu.tree_map(jnp.asarray, problem.observe(float64(t_end), final, problem.args))
-    pairs = zip(jtu.tree_leaves(solution.ys[0]), jtu.tree_leaves(final), strict=True)  # pyright: ignore[reportOptionalSubscript]
-    leaves = [jnp.concatenate([saved[kept], final[None]]) for saved, final in pairs]
-    ys = jtu.tree_unflatten(jtu.tree_structure(final), leaves)
-    ts = np.append(ts[kept], t_end)
-    return ts, _masked_members(problem, ts, ys) if problem.is_batch else ys
+        final = observed(problem, run.place.clock, final)
+    structure = jtu.tree_structure(final)
+    columns = zip(*run.saved, jtu.tree_leaves(final), strict=True)
+    leaves = [jnp.asarray(_joined(column, kept)) for column in columns]
+    return np.append(ts[:kept], t_end), jtu.tree_unflatten(structure, leaves)
 
 
-def _masked_members(problem: Problem, ts: np.ndarray, state: tuple[State, Array]) -> State:
-    """The members' states, times first and members second, NaN where a member had already blown up."""
-    ys, clocks = state
-    blown = jax.vmap(jax.vmap(optx.max_norm, in_axes=-1))(ys) >= problem.blow_up
-    # The first state past the threshold is a member's last one.
-    over = blown & (jnp.abs(_elapsed(problem, clocks)) < jnp.abs(ts - problem.t0)[:, None])
+def _joined(column: Sequence[Any], kept: int) -> np.ndarray:
+    """One leaf's saved parts, of which the first `kept` states count, and its final value."""
+    *parts, final = column
+    final = np.asarray(final)
+    joined = np.empty((kept + 1, *final.shape), final.dtype)
+    filled = 0
+    for part in parts:
+        fits = part[: kept - filled]
+        joined[filled : filled + len(fits)] = fits
+        filled += len(fits)
+    joined[kept] = final
+    return joined
 
-    def mask(leaf: Array) -> Array:
-        leaf = jnp.moveaxis(leaf, -1, 1)
-        return jnp.where(jnp.expand_dims(over, tuple(range(2, leaf.ndim))), jnp.nan, leaf)
 
-    return jtu.tree_map(mask, ys)
+def passages(problem: Problem, run: Solved) -> dict[str, Passages]:
+    """When each event was passed, and in what states."""
+    found = {name: ([], []) for name in problem.events}
+    for name, clock, state in run.passages:
+        found[name][0].append(float(problem.t0) + clock)
+        found[name][1].append(state)
+    y = run.place.y
+    return {
+        name: Passages(np.array(ts), jtu.tree_map(lambda leaf, *states: _stacked(leaf, states), y, *states))
+        for name, (ts, states) in found.items()
+    }
 
 
-def _inner(x: State, y: State) -> Array:
+def _stacked(like: Array, states: Sequence[Array]) -> Array:
+    return jnp.asarray(np.stack(states) if states else np.empty((0, *like.shape)))
+
+
+class DenseOutput(eqx.Module):
+    """The solver's interpolation over a whole run, at the system's own times."""
+
+    t0: Float[Array, ""]
+    interpolation: diffrax.DenseInterpolation
+
+    def evaluate(self, t: Array) -> State:
+        """The state at a time."""
+        return self.interpolation.evaluate(t - self.t0)
+
+
+def _kept(interpolation: diffrax.DenseInterpolation | None, steps: int) -> diffrax.DenseInterpolation:
+    """The interpolation of the steps taken, without the room for others, in main memory."""
+    assert interpolation is not None
+    ts, infos = np.asarray(interpolation.ts)[: steps + 1], interpolation.infos
+    infos = jtu.tree_map(lambda leaf: np.asarray(leaf)[:steps].copy(), infos)
+    return eqx.tree_at(lambda i: (i.ts, i.infos), interpolation, (ts.copy(), infos))
+
+
+def dense_output(problem: Problem, run: Solved) -> DenseOutput | None:
+    """The interpolations of a run's pieces in one."""
+    if not run.dense:
+        return None
+    first = run.dense[0]
+    steps = sum(len(part.ts) - 1 for part in run.dense)
+    # Room for a power of two of steps, so that runs of other lengths are evaluated by the same program.
+    room = 2 ** math.ceil(math.log2(max(steps, 16)))
+
+    def padded(*leaves: np.ndarray) -> Array:
+        filled = np.full((room, *leaves[0].shape[1:]), np.inf)
+        filled[:steps] = np.concatenate(leaves)
+        return jnp.asarray(filled)
+
+    ts = np.full(room + 1, np.inf)
+    ts[: steps + 1] = np.concatenate([first.ts[:1], *(part.ts[1:] for part in run.dense)])
+    infos = jtu.tree_map(padded, *(part.infos for part in run.dense))
+    whole = eqx.tree_at(
+        lambda i: (i.ts, i.ts_size, i.infos), first, (jnp.asarray(ts), jnp.asarray(steps + 1), infos)
+    )
+    return DenseOutput(problem.t0, whole)
+
+
+def inner(x: State, y: State) -> Array:
+    """The scalar product of two states."""
     products = [jnp.vdot(*pair) for pair in zip(jtu.tree_leaves(x), jtu.tree_leaves(y), strict=True)]
     return jnp.sum(jnp.stack(products))

@@ -9,15 +9,20 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import optimistix as optx
 import xarray as xr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import labelled_leaves, take
+from curlflow._trees import labelled_leaves, size, take
+from curlflow.orbits.events import Passages
 from curlflow.outcome import Outcome
 from curlflow.system import Args, State, System, known, require_known
+
+# Numbers that a look along a trajectory holds at once.
+AT_ONCE = 2**20
 
 
 @result
@@ -39,6 +44,9 @@ class Trajectory:
         What was integrated or iterated; None where observables were saved in place of the states.
     folded
         What `iterate` folded over its steps, by name.
+    events
+        When each of the `events` that `integrate` was to record was passed, and in what states, by name: `Passages` with
+        times `ts` and states `ys`.
     final_state
         The state at the end, also where observables were saved; pass it on to continue. Of a batch, every member's at its own
         end, on a leading axis.
@@ -53,6 +61,7 @@ class Trajectory:
     args: Args = field(default=None, compare=False)
     interpolation: Any = field(default=None, compare=False)
     folded: dict[str, Any] = field(default_factory=dict)
+    events: dict[str, Passages] = field(default_factory=dict)
 
     @property
     def is_batch(self) -> bool:
@@ -127,7 +136,7 @@ class Trajectory:
         ValueError
             If the system has no method `loss`.
         """
-        return self._along("loss")
+        return _along(require_known(self.system, "loss"), self.ys, self.is_batch)
 
     def conserved_drift(self) -> Float[Array, "times *members"]:
         """How far the system's conserved quantities have drifted at every saved time: the integrator's honesty check.
@@ -140,11 +149,7 @@ class Trajectory:
         ValueError
             If the system has no method `conserved`.
         """
-        values = self._along("conserved")
-        axes = tuple(range(2 if self.is_batch else 1, values.ndim))
-        change = jnp.max(jnp.abs(values - values[0]), axis=axes) if axes else jnp.abs(values - values[0])
-        size = jnp.max(jnp.abs(values[0]), axis=tuple(a - 1 for a in axes)) if axes else jnp.abs(values[0])
-        return change / jnp.where(size > 0, size, 1.0)
+        return _drift(require_known(self.system, "conserved"), self.ys, self.is_batch)
 
     def to_xarray(self) -> xr.Dataset:
         """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
@@ -174,14 +179,42 @@ class Trajectory:
         counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
         return f"Trajectory of {len(endings)} members: {span}; {counts}"
 
-    def _along(self, method: str) -> Array:
-        return _evaluate_along(require_known(self.system, method), self.ys, self.is_batch)
+
+@eqx.filter_jit
+def _along(function: Callable[[State], Array], ys: State, is_batch: bool) -> Array:
+    """The function's value at every time (and member)."""
+    members = jtu.tree_leaves(ys)[0].shape[1] if is_batch else 1
+
+    def along(ys: State) -> Array:
+        return jax.lax.map(function, ys, batch_size=_times_at_once(function, ys, members))
+
+    return jax.vmap(along, in_axes=1, out_axes=1)(ys) if is_batch else along(ys)
 
 
 @eqx.filter_jit
-def _evaluate_along(function: Callable[[State], Array], ys: State, is_batch: bool) -> Array:
-    evaluate = jax.vmap(function)
-    return jax.vmap(evaluate)(ys) if is_batch else evaluate(ys)
+def _drift(conserved: Callable[[State], PyTree[Array]], ys: State, is_batch: bool) -> Array:
+    """The largest change since the first time, relative. All times' quantities of a network would not fit into memory."""
+    members = jtu.tree_leaves(ys)[0].shape[1] if is_batch else 1
+
+    def drift(ys: State) -> Array:
+        first = conserved(take(ys, 0))
+
+        def change(y: State) -> Array:
+            return optx.max_norm(jtu.tree_map(jnp.subtract, conserved(y), first))
+
+        largest = optx.max_norm(first)
+        changes = jax.lax.map(change, ys, batch_size=_times_at_once(conserved, ys, members))
+        return changes / jnp.where(largest > 0, largest, 1.0)
+
+    return jax.vmap(drift, in_axes=1, out_axes=1)(ys) if is_batch else drift(ys)
+
+
+def _times_at_once(function: Callable[[State], Any], ys: State, members: int) -> int:
+    """For how many times at once to evaluate a function of the state: as many as hardly need memory."""
+    one = take(ys, 0)
+    values = jax.tree.leaves(jax.eval_shape(function, one))
+    numbers = max(size(one), sum(value.size for value in values))
+    return min(max(AT_ONCE // (numbers * members), 1), len(jtu.tree_leaves(ys)[0]))
 
 
 @eqx.filter_jit
