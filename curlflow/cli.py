@@ -77,7 +77,7 @@ Covariance = Annotated[
 Constrained = Annotated[bool, typer.Option("--norm-constrained", help="Keep the norm of each layer.")]
 Rtol = Annotated[float, typer.Option(help="Relative tolerance.")]
 Atol = Annotated[float, typer.Option(help="Absolute tolerance.")]
-BlowUp = Annotated[float, typer.Option(help="Largest magnitude that a weight may reach.")]
+BlowUp = Annotated[float | None, typer.Option(help="Largest magnitude that a weight may reach.")]
 Seed = Annotated[int, typer.Option(help="Seed of the teacher, the student and the inputs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
@@ -236,7 +236,7 @@ def integrate(
     atol: Atol = 1e-10,
     solver: SolverName = None,
     max_steps: MaxSteps = None,
-    blow_up: BlowUp = 1e6,
+    blow_up: BlowUp = None,
     seed: Seed = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the loss against time: .pdf, .png or .svg.")
@@ -299,7 +299,7 @@ def lyapunov(
     atol: Atol = 1e-10,
     solver: SolverName = None,
     max_steps: MaxSteps = None,
-    blow_up: BlowUp = 1e6,
+    blow_up: BlowUp = None,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also save the history: .nc, NetCDF.")

@@ -19,6 +19,7 @@ from curlflow.chaos.engine.tangent_system import (
     RunState,
     TangentSystem,
 )
+from curlflow.orbits.ends import SLOWEST_POWER
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, State
 
@@ -32,6 +33,8 @@ LEFT_OF_THE_WAY = 1e-3
 LOOKS_BACK = np.modf(np.arange(1, 9) * (5**0.5 - 1) / 2)[0]
 # A rate counts as positive at a state of rest above this share of the Jacobian's norm, if it had time for this growth.
 ROUNDED_RATE, SMALLEST_GROWTH = 1e-6, 0.1
+# A blow-up follows a power of the time left, no slower than this (see `_grows_without_bound`), until hardly any time is left.
+MOST_ROUNDINGS = 1e4
 # Jacobians of up to so many dimensions are decomposed; in larger systems the tangent vectors of the run must tell.
 LARGEST_DECOMPOSED = 500
 
@@ -235,6 +238,9 @@ def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
             f"or take {other}."
         )
         return Outcome(Ending.STEP_LIMIT, t, message)
+    if status == STEP_TOO_SMALL and bool(_grows_without_bound(tangent, state.y, jnp.asarray(t))):
+        message = f"The state grows without bound at t = {t:.6g}, too fast to be followed."
+        return Outcome(Ending.BLEW_UP, t, message)
     if status == STEP_TOO_SMALL:
         message = (
             f"The step size vanished at t = {t:.6g}: the vector field is singular, discontinuous or not finite there, "
@@ -252,3 +258,19 @@ def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
         "bounded, or only visits far places, raise `blow_up`."
     )
     return Outcome(Ending.BLEW_UP, t, message)
+
+
+@eqx.filter_jit
+def _grows_without_bound(tangent: TangentSystem, y: State, t: Array) -> Array:
+    """Whether a state that the steps cannot follow grows like a power of the time left, as in a blow-up in finite time.
+
+    Then |v|² / (|y| |a|) is p / (p + 1) along the power p, and |y| / |v| the time left, which is about the smallest step.
+    """
+    system: Any = tangent.system
+    velocity, acceleration = jax.jvp(
+        lambda y: system(t, y, tangent.args), (y,), (system(t, y, tangent.args),)
+    )
+    size_of_state, speed, change = map(optx.max_norm, (y, velocity, acceleration))
+    steep = speed * (speed / change) > SLOWEST_POWER * size_of_state
+    clock = jnp.maximum(jnp.abs(t), tangent.dt)
+    return steep & (size_of_state < MOST_ROUNDINGS * jnp.finfo(jnp.float64).eps * clock * speed)

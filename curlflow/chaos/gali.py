@@ -32,7 +32,7 @@ def gali(
     atol: float | None = None,
     dtmax: float | None = None,
     max_steps: int | None = None,
-    blow_up: float = 1e6,
+    blow_up: float | None = None,
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " times"]]:
     """Generalised alignment index GALI_k: the volume of k tangent vectors of length one that are never made orthogonal.
 

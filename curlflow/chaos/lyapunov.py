@@ -33,7 +33,7 @@ def lyapunov_spectrum(
     atol: float | None = None,
     dtmax: float | None = None,
     max_steps: int | None = None,
-    blow_up: float = 1e6,
+    blow_up: float | None = None,
     progress: bool = False,
 ) -> LyapunovSpectrum: ...
 
@@ -57,7 +57,7 @@ def lyapunov_spectrum(
     atol: float | None = None,
     dtmax: float | None = None,
     max_steps: int | None = None,
-    blow_up: float = 1e6,
+    blow_up: float | None = None,
     progress: bool = False,
 ) -> LyapunovEnsemble: ...
 
@@ -80,7 +80,7 @@ def lyapunov_spectrum(
     atol: float | None = None,
     dtmax: float | None = None,
     max_steps: int | None = None,
-    blow_up: float = 1e6,
+    blow_up: float | None = None,
     progress: bool = False,
 ) -> LyapunovSpectrum | LyapunovEnsemble:
     r"""Lyapunov exponents of a flow or a map: all of them or the k largest, with error bars and their whole history.
@@ -139,7 +139,8 @@ def lyapunov_spectrum(
     max_steps
         Flows only: most steps of the solver between two QRs; None means a million.
     blow_up
-        Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up".
+        Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up". None means
+        1.3e154: a bounded motion may be of any size, and a blow-up in finite time is told by its growth.
         `jnp.inf` means no limit.
     progress
         Show a progress bar.

@@ -70,8 +70,9 @@ def verdict(
     solver: SolverChoice | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    dtmax: float | None = None,
     max_steps: int | None = None,
-    blow_up: float = 1e6,
+    blow_up: float | None = None,
     angles: StateLike | None = None,
     period: float | None = None,
     progress: bool = False,
@@ -100,7 +101,7 @@ def verdict(
     system
         A flow, a map, or a `TangentSystem` of either. The orbit is also observed by the solver and the tolerances with which
         the exponents were computed.
-    y0, T, Ttr, dt, key, t0, args, solver, rtol, atol, max_steps, blow_up, progress
+    y0, T, Ttr, dt, key, t0, args, solver, rtol, atol, dtmax, max_steps, blow_up, progress
         As for `lyapunov_spectrum`.
     k
         How many leading exponents to compute. Two are needed, where the state is more than one number, and always computed;
@@ -141,6 +142,7 @@ def verdict(
         solver=solver,
         rtol=rtol,
         atol=atol,
+        dtmax=dtmax,
         max_steps=max_steps,
         blow_up=blow_up,
     ).averaging_divergence(False)

@@ -104,6 +104,7 @@ def _onwards(spectrum: LyapunovSpectrum, time: float, rtol: float, atol: float) 
         rtol=float64(rtol),
         atol=float64(atol),
         blow_up=tangent.blow_up,
+        dtmax=tangent.dtmax,
         args=tangent.args,
         system=flow,
         solver=tangent.solver,

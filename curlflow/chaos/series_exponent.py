@@ -22,7 +22,7 @@ FEWEST_FITTED = 4
 # Below so many samples in a mean period a series is one of a map.
 SHORTEST_PERIOD = 8
 PARTS = 10
-# Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 10 % for the
+# Of flows the method comes out low, because neighbours also lie along the orbit, where nothing grows: by 5 to 11 % for the
 # Lorenz system at three settings, by 23 % for Rössler's (12 series of 5000 values each). The root mean square of the four:
 SYSTEMATIC_OF_FLOWS = 0.13
 
@@ -87,7 +87,7 @@ def exponent_of_series(
     The series is embedded by delays; the nearest neighbour of every point, at least a mean period away in time, is followed,
     and a straight line is fitted to the mean logarithm of their distances between the first turn of the orbit and
     saturation. Dimension, delay and range are chosen from the data. Where equations are at hand, trust `lyapunov_spectrum`:
-    the method says little about exponents near zero, and comes out low for flows: by 5 to 10 % for the Lorenz system, by a
+    the method says little about exponents near zero, and comes out low for flows: by 5 to 11 % for the Lorenz system, by a
     quarter for Rössler's.
 
     Parameters

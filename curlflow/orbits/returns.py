@@ -78,7 +78,7 @@ def return_time(
         t1=float64(t0 + t_max),
         rtol=float64(_checks.relative_tolerance("rtol", rtol)),
         atol=float64(_checks.non_negative_number("atol", atol)),
-        blow_up=float64(_checks.blow_up_limit(1e6, y0)),
+        blow_up=float64(_checks.blow_up_limit(None, y0)),
         args=args,
         system=system,
         solver=default_solver(size(y0)),

@@ -54,7 +54,7 @@ class TangentOptions(TypedDict, total=False):
     atol: float | None
     dtmax: float | None
     max_steps: int | None
-    blow_up: float
+    blow_up: float | None
 
 
 @final
@@ -100,7 +100,8 @@ class TangentSystem(eqx.Module):
     max_steps
         Flows only: most steps of the solver between two QRs; None means a million.
     blow_up
-        Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up".
+        Largest magnitude that any entry of the state may reach; beyond it the run ends with the outcome "blew up". None means
+        1.3e154: a bounded motion may be of any size, and a blow-up in finite time is told by its growth.
         `jnp.inf` means no limit.
 
     Raises
@@ -147,7 +148,7 @@ class TangentSystem(eqx.Module):
         atol: float | None = None,
         dtmax: float | None = None,
         max_steps: int | None = None,
-        blow_up: float = 1e6,
+        blow_up: float | None = None,
     ):
         map_given = is_map(system)
         if map_given:
@@ -163,9 +164,8 @@ class TangentSystem(eqx.Module):
         self.dt = float64(_interval(dt, map_given))
         self.rtol, self.atol = float64(rtol), float64(atol)
         self.dtmax = float64(jnp.inf if dtmax is None else _checks.positive_number("dtmax", dtmax))
-        self.blow_up = float64(
-            blow_up if blow_up == math.inf else _checks.positive_number("blow_up", blow_up)
-        )
+        limit = _checks.LARGEST_STATE if blow_up is None else blow_up
+        self.blow_up = float64(limit if limit == math.inf else _checks.positive_number("blow_up", limit))
         self.max_steps = jnp.asarray(steps, jnp.int64)
         self.solver = None if map_given else _as_accurate(chosen_solver(solver, Dopri8()), rtol, atol)
         self.divergence = None if divergence is None else bool(divergence)
