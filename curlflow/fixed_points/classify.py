@@ -1,25 +1,32 @@
-"""What a fixed point is, by its linearisation."""
+"""What a fixed point is: by its linearisation, and beyond it where that does not decide."""
 
 from enum import StrEnum
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Complex, Float
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import float64, labelled_leaves
-from curlflow.fixed_points.linearize import flat_field
+from curlflow._trees import labelled_leaves
+from curlflow.fixed_points.centres import is_centre
+from curlflow.fixed_points.local import EPS, LocalField, full_newton_step, newton_step
 from curlflow.system import Args, Flow, State, StateLike, flow_state
 
-EPS = float(np.finfo(np.float64).eps)
 # What a fixed point knows of itself in single numbers.
-NUMBERS = ("n_stable", "n_unstable", "n_centre", "n_manifold", "residual", "distance", "tolerance")
+NUMBERS = (
+    "n_stable",
+    "n_unstable",
+    "n_centre",
+    "n_manifold",
+    "residual",
+    "distance",
+    "accuracy",
+    "tolerance",
+)
 
 
 class Kind(StrEnum):
@@ -31,6 +38,7 @@ class Kind(StrEnum):
     UNSTABLE_FOCUS = "unstable focus"
     SADDLE = "saddle"
     CENTRE = "centre"
+    LINEAR_CENTRE = "linear centre"
     SADDLE_CENTRE = "saddle-centre"
     DEGENERATE = "degenerate"
 
@@ -49,7 +57,10 @@ class FixedPoint:
         - "stable node", "unstable node": all transverse eigenvalues real, of one sign;
         - "stable focus", "unstable focus": real parts of one sign, some eigenvalues complex;
         - "saddle": stable and unstable directions, no others;
-        - "centre": purely imaginary pairs and no unstable directions;
+        - "centre": purely imaginary pairs and no unstable directions, and orbits that do close: the field is linear, or a
+          known conserved quantity has an extremum there, or orbits of a planar flow were seen to close;
+        - "linear centre": the same pairs, but that the orbits close is not so, or not known. In a planar flow they spiral,
+          more slowly than any exponential; in others nothing of the kind was tried;
         - "saddle-centre": purely imaginary pairs beside unstable directions;
         - "degenerate": a zero eigenvalue that does not belong to a manifold of fixed points, or nothing but such a
           manifold: the linear part does not decide.
@@ -64,9 +75,14 @@ class FixedPoint:
         ‖f‖ at the point.
     distance
         How far the nearest exact fixed point is, by Newton's step.
+    accuracy
+        How accurately the place can be known in this arithmetic, in units of the state: the distance within which the
+        speed is no larger than its own rounding error. About 1e-16 of the state's size as a rule, but where the field is
+        flat, as at a fold, it can be the square root of that. Across the manifold, if the point lies on one.
     tolerance
         What counts as a zero singular value of the Jacobian: its rounding error, plus the amount by which it changes over
-        `distance`. An eigenvalue's real part counts as zero below the tolerance times the eigenvalue's condition number.
+        `distance` or `accuracy`, in coordinates in which the Jacobian is balanced or, after a search in a box, the box is a
+        cube. An eigenvalue's real part counts as zero below the tolerance times the eigenvalue's condition number.
     """
 
     point: State
@@ -78,6 +94,7 @@ class FixedPoint:
     n_manifold: int
     residual: float
     distance: float
+    accuracy: float
     tolerance: float
 
     def to_xarray(self) -> xr.Dataset:
@@ -94,7 +111,8 @@ class FixedPoint:
     def __str__(self) -> str:
         place = f" across a {self.n_manifold}-dimensional manifold of fixed points" if self.n_manifold else ""
         counts = f"{self.n_stable} stable, {self.n_unstable} unstable, {self.n_centre} centre"
-        return f"FixedPoint: {self.kind.value}{place} ({counts}; residual {self.residual:.1e})"
+        known = f", known to {self.accuracy:.1e}" if self.kind == Kind.DEGENERATE else ""
+        return f"FixedPoint: {self.kind.value}{place} ({counts}; residual {self.residual:.1e}{known})"
 
 
 def classify(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -> FixedPoint:
@@ -103,7 +121,8 @@ def classify(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -
     The directions along a manifold of fixed points are the Jacobian's null space, counted by its numerical rank and confirmed
     by walking a finite distance along them. The other eigenvalues are those of the Jacobian compressed to its range, which
     does not mix them with the zeros. A real part counts as zero within the error that rounding and the point's own
-    inaccuracy cause.
+    inaccuracy cause. Where all that is left are imaginary pairs, the terms beyond the linear ones decide between circles and
+    slow spirals: a conserved quantity is looked at, or orbits of a planar flow are followed for one turn.
 
     Parameters
     ----------
@@ -134,92 +153,77 @@ def classify(system: Flow, y: StateLike, *, t: float = 0.0, args: Args = None) -
     >>> print(cf.classify(flow, jnp.array([0.5, 2.0])))
     FixedPoint: stable node across a 1-dimensional manifold of fixed points (1 stable, 0 unstable, 0 centre; residual 0.0e+00)
     """
-    return classified(LocalField(system, flow_state(system, y, t, args), t, args))
+    state = flow_state(system, y, t, args)
+    local = LocalField(system, np.asarray(ravel_pytree(state)[0]), state, t, args)
+    _checks.require_finite("f(t, y, args)", jnp.asarray(local.value))
+    _checks.require_finite("Jacobian of f at y", jnp.asarray(local.jacobian))
+    if not is_fixed_point(local):
+        raise ValueError(
+            f"`y` must be a fixed point, but the flow's speed there is {local.speed:.3g}, and Newton's step of length "
+            f"{local.length(local.step):.3g} leads out of the region where it is linear. Pass it to find_fixed_points first."
+        )
+    return classified(local)
 
 
-def classified(local: "LocalField") -> FixedPoint:
-    """The kind of the fixed point at the middle of a local field; ValueError, in words, where there is none."""
-    step = newton_step(local.value, local.jacobian)
-    changed = np.linalg.norm(local.at(local.flat + step)[1] - local.jacobian)
-    _require_fixed_point(local, step, float(changed))
-    tolerance = float(10 * local.n * EPS * np.linalg.norm(local.jacobian, 2) + 2 * changed)
+def is_fixed_point(local: LocalField) -> bool:
+    """Whether there is a fixed point as close to the middle of a local field as numbers can tell."""
+    if not local.is_finite:
+        return False
+    if not local.value.any() or local.is_linear:
+        return True
+    return _is_as_close_as_numbers_are(local) or local.is_rounding(local.value)
+
+
+def _is_as_close_as_numbers_are(local: LocalField) -> bool:
+    """Whether Newton's step in all directions is no longer than the rounding of the state."""
+    step = full_newton_step(local.value, local.jacobian)
+    size = max(local.unit, float(np.linalg.norm(local.flat / local.scale)))
+    return step is not None and bool(np.linalg.norm(step) <= 8 * EPS * size)
+
+
+def classified(local: LocalField) -> FixedPoint:
+    """The kind of the fixed point at the middle of a local field, which was found to be one."""
+    tolerance = float(10 * local.n * EPS * np.linalg.norm(local.jacobian, 2) + 2 * local.changed)
     rank, range_basis, null_basis = _range_and_null_space(local.jacobian, tolerance)
-    transverse, margins = _transverse_eigenvalues(local.jacobian, range_basis, tolerance)
     is_manifold = rank < local.n and _null_space_is_manifold(local, null_basis, rank)
+    if local.value.any() and not is_manifold and not local.is_linear:
+        # Of a multiple root Newton's step says little; how far it can be told from its neighbours says more.
+        reach = local.indistinguishable()
+        tolerance = max(tolerance, 2 * local.change(reach, -reach))
+        rank, range_basis, _ = _range_and_null_space(local.jacobian, tolerance)
+    transverse, margins, modes = _transverse_eigenvalues(local.jacobian, range_basis, tolerance)
     n_manifold = local.n - rank if is_manifold else 0
-    n_unstable = int(np.sum(np.real(transverse) > margins))
-    n_stable = int(np.sum(np.real(transverse) < -margins))
+    is_unstable, is_stable = np.real(transverse) > margins, np.real(transverse) < -margins
     oscillating = np.abs(np.imag(transverse)) > margins
-    unresolved = (
-        int(np.sum((np.abs(np.real(transverse)) <= margins) & ~oscillating)) + local.n - rank - n_manifold
-    )
+    n_unstable, n_stable = int(is_unstable.sum()), int(is_stable.sum())
+    circling = ~is_unstable & ~is_stable & oscillating
     n_centre = local.n - n_manifold - n_stable - n_unstable
     eigenvalues = np.concatenate([transverse, np.zeros(local.n - rank)])
+    kind = _kind(n_stable, n_unstable, n_centre, n_centre - int(circling.sum()), bool(oscillating.any()))
+    if kind == Kind.CENTRE:
+        pairs = circling & (np.imag(transverse) > 0)
+        kind = Kind.CENTRE if is_centre(local, transverse[pairs], modes[:, pairs]) else Kind.LINEAR_CENTRE
     return FixedPoint(
         point=local.y,
-        kind=_kind(n_stable, n_unstable, n_centre, unresolved, bool(oscillating.any())),
+        kind=kind,
         eigenvalues=eigenvalues[np.lexsort((-np.imag(eigenvalues), -np.real(eigenvalues)))],
         n_stable=n_stable,
         n_unstable=n_unstable,
         n_centre=n_centre,
         n_manifold=n_manifold,
-        residual=float(np.linalg.norm(local.value)),
-        distance=float(np.linalg.norm(step)),
+        residual=local.speed,
+        distance=local.length(local.step),
+        accuracy=_accuracy(local, is_flat=rank < local.n and not is_manifold),
         tolerance=tolerance,
     )
 
 
-class LocalField:
-    """The vector field and its Jacobian about a state, on flattened NumPy arrays."""
-
-    def __init__(self, system: Flow, y: State, t: float, args: Args):
-        self.y = y
-        flat, self._unravel = ravel_pytree(y)
-        self._system, self._t, self._args = system, float64(t), args
-        self.flat = np.asarray(flat)
-        self.n = self.flat.size
-        self.value, self.jacobian = self.at(self.flat)
-        _checks.require_finite("f(t, y, args)", jnp.asarray(self.value))
-        _checks.require_finite("Jacobian of f at y", jnp.asarray(self.jacobian))
-
-    def at(self, flat: np.ndarray) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
-        """The velocity and the Jacobian at a flattened state."""
-        state = self._unravel(jnp.asarray(flat))
-        value, J = _value_and_jacobian(self._system, state, self._t, self._args)
-        return np.asarray(value), np.asarray(J)
-
-
-@eqx.filter_jit
-def _value_and_jacobian(system: Flow, y: State, t: Array, args: Args) -> tuple[Array, Array]:
-    field, flat = flat_field(system, y, t, args)
-    return field(flat), jax.jacfwd(field)(flat)
-
-
-def newton_step(value: np.ndarray, J: np.ndarray, rank: int | None = None) -> Float[np.ndarray, " state"]:
-    """The shortest Newton step; without a given rank, in the directions whose singular values stand clear of rounding."""
-    U, sizes, Vt = np.linalg.svd(J)
-    if rank is None:
-        rank = int(np.sum(sizes > np.sqrt(EPS) * sizes[0]))
-    return -Vt[:rank].T @ ((U[:, :rank].T @ value) / sizes[:rank])
-
-
-def _require_fixed_point(local: LocalField, step: np.ndarray, changed: float) -> None:
-    """Accept a residual that rounding explains, or one that a Newton step within the linear region removes."""
-    residual, size = np.linalg.norm(local.value), np.linalg.norm(local.jacobian)
-    if residual <= _rounding(local.jacobian, local.flat):
-        return
-    left = np.linalg.norm(local.at(local.flat + step)[0])
-    if changed <= 1e-3 * size and left <= 0.1 * residual:
-        return
-    raise ValueError(
-        f"`y` must be a fixed point, but the flow's speed there is {residual:.3g}, and Newton's step of length "
-        f"{np.linalg.norm(step):.3g} leads out of the region where it is linear. Pass it to find_fixed_points first."
-    )
-
-
-def _rounding(J: np.ndarray, flat: np.ndarray) -> float:
-    """The size of f that rounding alone can leave at an exact fixed point."""
-    return float(100 * flat.size * EPS * np.linalg.norm(J) * np.linalg.norm(flat))
+def _accuracy(local: LocalField, is_flat: bool) -> float:
+    """How accurately the place of a fixed point can be known."""
+    numbers = EPS * float(np.linalg.norm(local.flat))
+    if is_flat:
+        return max(local.length(local.indistinguishable()), numbers)
+    return max(local.length(local.step), numbers)
 
 
 def _range_and_null_space(J: np.ndarray, tolerance: float) -> tuple[int, np.ndarray, np.ndarray]:
@@ -230,19 +234,20 @@ def _range_and_null_space(J: np.ndarray, tolerance: float) -> tuple[int, np.ndar
 
 def _transverse_eigenvalues(
     J: np.ndarray, basis: np.ndarray, tolerance: float
-) -> tuple[Complex[np.ndarray, " rank"], Float[np.ndarray, " rank"]]:
-    """Eigenvalues of J compressed to its range, and for each the error bar on it.
+) -> tuple[Complex[np.ndarray, " rank"], Float[np.ndarray, " rank"], Complex[np.ndarray, "state rank"]]:
+    """Eigenvalues of J compressed to its range, for each the error bar on it, and the eigenvectors of J.
 
     J = Q Qᵀ J has the nonzero eigenvalues of Qᵀ J Q. A simple eigenvalue of condition number κ moves by κ times the error of
     the matrix, a double one by the root of the error.
     """
     if not basis.shape[1]:
-        return np.zeros(0, complex), np.zeros(0)
+        return np.zeros(0, complex), np.zeros(0), np.zeros((len(J), 0), complex)
     compressed = basis.T @ J @ basis
     values, left, right = scipy.linalg.eig(compressed, left=True, right=True)  # pyright: ignore[reportAssignmentType]
     overlaps = np.abs(np.sum(left.conj() * right, axis=0))
     condition = 1 / np.maximum(overlaps, EPS)
-    return values, np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))
+    margins = np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))
+    return values, margins, basis @ right
 
 
 def _null_space_is_manifold(local: LocalField, null_basis: np.ndarray, rank: int) -> bool:
@@ -253,22 +258,27 @@ def _null_space_is_manifold(local: LocalField, null_basis: np.ndarray, rank: int
 
 def _leads_to_fixed_point(local: LocalField, v: np.ndarray, rank: int) -> bool:
     walked = 0.05 * _length_scale(local, v)
-    state = local.flat + walked * v
+    state = local.moved(walked * v)
     for _ in range(12):
         value, J = local.at(state)
         if not np.isfinite(J).all():
             return False
-        if np.linalg.norm(value) <= _rounding(J, state):
-            return bool(v @ (state - local.flat) > walked / 2)
-        state = state + newton_step(value, J, rank)
+        if _is_rounding(local, value, J, state):
+            return bool(v @ ((state - local.flat) / local.scale) > walked / 2)
+        state = state + local.scale * newton_step(value, J, rank)
     return False
+
+
+def _is_rounding(local: LocalField, value: np.ndarray, J: np.ndarray, state: np.ndarray) -> bool:
+    """Whether the velocity at a state is what rounding can leave of it."""
+    speed, distance = np.linalg.norm(value), np.linalg.norm(state / local.scale)
+    return bool(speed <= 100 * local.n * EPS * np.linalg.norm(J) * distance) or local.is_rounding(value)
 
 
 def _length_scale(local: LocalField, v: np.ndarray) -> float:
     """The distance along v over which the Jacobian changes by its own size; the point's own size if it does not change."""
-    size = np.linalg.norm(local.jacobian)
-    unit = np.linalg.norm(local.flat) or 1.0
-    change = np.linalg.norm(local.at(local.flat + 1e-4 * unit * v)[1] - local.jacobian) / (1e-4 * unit)
+    size, unit = np.linalg.norm(local.jacobian), local.unit
+    change = np.linalg.norm(local.at(local.moved(1e-4 * unit * v))[1] - local.jacobian) / (1e-4 * unit)
     return float(size / change) if size > 0 and change > 1e-6 * size / unit else float(unit)
 
 

@@ -4,8 +4,9 @@
 of fixed points with their stability, and traces its separatrices.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import equinox as eqx
@@ -15,6 +16,7 @@ import numpy as np
 import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from scipy.integrate import LSODA
 from scipy.spatial import KDTree
 
 from curlflow import _checks
@@ -22,14 +24,24 @@ from curlflow._compile import compiled
 from curlflow._results import result
 from curlflow._trees import float64, take
 from curlflow.fixed_points import FixedPoint, Kind
-from curlflow.fixed_points.find import MOST_DESCENT_STEPS, search, uniform_starts
-from curlflow.fixed_points.linearize import dense_jacobian, dense_spectrum
-from curlflow.orbits.integrate import integrate
+from curlflow.fixed_points.box import Box
+from curlflow.fixed_points.find import MOST_DESCENT_STEPS
+from curlflow.fixed_points.find import search as search_box
+from curlflow.fixed_points.linearize import dense_jacobian
+from curlflow.outcome import Outcome
 from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
 from curlflow.system import Args, Flow, State, known
 
-# Starting points of the search for fixed points in a window.
+# Starting points of the search for fixed points in a window, besides those where the field changes its sign.
 STARTS = 48
+# All further lengths are in units of the window's sides. Outside by less than this is inside.
+EDGE = 1e-9
+# Steps along a curve of fixed points, between the points of a drawn orbit, and the longest orbit.
+CURVE_STEP, SPACING, LONGEST = 0.003, 0.0015, 6.0
+# An eigenvalue smaller than this share of the Jacobian is rounding.
+NEUTRAL = 1e-12
+# An orbit that is not drawn after so many steps of its solver is not.
+MOST_STEPS = 20_000
 
 
 @result
@@ -41,7 +53,8 @@ class FixedCurve:
     points
         Points along it, shape (points, 2).
     transverse
-        The eigenvalue across the curve at each, shape (points,): negative where the curve attracts.
+        The eigenvalue across the curve at each, shape (points,): negative where the curve attracts, and exactly 0 where it
+        is neutral, or neutral up to rounding.
     """
 
     points: Float[np.ndarray, "points 2"]
@@ -49,9 +62,13 @@ class FixedCurve:
 
     def stability_changes(self) -> Float[np.ndarray, "changes 2"]:
         """The points at which the transverse eigenvalue passes through zero, shape (changes, 2)."""
-        before = np.flatnonzero(np.sign(self.transverse[:-1]) * np.sign(self.transverse[1:]) < 0)
-        share = self.transverse[before] / (self.transverse[before] - self.transverse[before + 1])
-        return self.points[before] + share[:, None] * (self.points[before + 1] - self.points[before])
+        # Points at which it is 0 lie between the last of one sign and the first of the other.
+        decided = np.flatnonzero(self.transverse)
+        signs = np.sign(self.transverse[decided])
+        changes = np.flatnonzero(signs[:-1] != signs[1:])
+        before, after = decided[changes], decided[changes + 1]
+        share = self.transverse[before] / (self.transverse[before] - self.transverse[after])
+        return self.points[before] + share[:, None] * (self.points[after] - self.points[before])
 
     def to_xarray(self) -> xr.Dataset:
         """The points along `point` and `component`, the eigenvalue across the curve along `point`."""
@@ -60,8 +77,10 @@ class FixedCurve:
         )
 
     def __str__(self) -> str:
-        attracting, changes = np.mean(self.transverse < 0), len(self.stability_changes())
-        return f"FixedCurve: {attracting:.1%} of it attracting; changes of stability: {changes}; {len(self.points)} points"
+        attracting, neutral = np.mean(self.transverse < 0), np.mean(self.transverse == 0)
+        shares = f"{attracting:.1%} of it attracting" + (f", {neutral:.1%} neutral" if neutral > 0 else "")
+        changes = len(self.stability_changes())
+        return f"FixedCurve: {shares}; changes of stability: {changes}; {len(self.points)} points"
 
 
 @result
@@ -87,6 +106,8 @@ class Survey:
     separatrices
         Orbits of a planar flow that separate kinds of motion, each of shape (points, 2): the stable and unstable
         manifolds of saddles, and the orbits through the points at which a curve of fixed points changes its stability.
+    completeness
+        Whether these are all isolated fixed points of a planar flow, as in `FixedPoints.outcome`; None for a larger flow.
     """
 
     plane: Plane
@@ -100,6 +121,7 @@ class Survey:
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
     separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+    completeness: Outcome | None
 
     def to_xarray(self) -> xr.Dataset:
         """Velocity, loss and share out of the plane along `component`, `y` and `x`; what was found as lists of points.
@@ -122,14 +144,22 @@ class Survey:
                 **_listed("separatrix", self.separatrices),
             },
             coords={"x": self.x, "y": self.y},
-            attrs={"xlabel": self.plane.labels[0], "ylabel": self.plane.labels[1]},
+            attrs={
+                "xlabel": self.plane.labels[0],
+                "ylabel": self.plane.labels[1],
+                "completeness": str(self.completeness or ""),
+            },
         )
 
     def __str__(self) -> str:
         (low, high), (bottom, top) = self.xlim, self.ylim
+        missing = (
+            f"; {self.completeness}" if self.completeness is not None and not self.completeness.ok else ""
+        )
         return (
             f"Survey: [{low:g}, {high:g}] × [{bottom:g}, {top:g}]; fixed points: {len(self.fixed_points)} isolated, "
             f"{len(self.curves)} curves; separatrices: {len(self.separatrices)}; {len(self.x)} × {len(self.y)} points"
+            + missing
         )
 
 
@@ -194,10 +224,10 @@ def survey(
     velocity, outside = map(np.asarray, velocity_in_plane(system, plane, grid, t, args))
     loss_of = known(system, "loss")
     loss = None if loss_of is None else np.asarray(_everywhere(loss_of, plane.embed(grid)))
-    fixed_points, curves, separatrices = (), (), ()
+    fixed_points, curves, separatrices, completeness = (), (), (), None
     if plane.is_whole_space:
-        window = _Window(system, plane, np.array([xlim, ylim]), t, args)
-        fixed_points, curves = _fixed_set(window)
+        window = _Window(_InPlane(system, plane), np.array([xlim, ylim]), t, args)
+        fixed_points, curves, completeness = _fixed_set(window)
         separatrices = _separatrices(window, fixed_points, curves)
     return Survey(
         plane=plane,
@@ -211,30 +241,67 @@ def survey(
         fixed_points=fixed_points,
         curves=curves,
         separatrices=separatrices,
+        completeness=completeness,
     )
+
+
+@final
+class _InPlane(eqx.Module):
+    """A planar flow in the coordinates of a plane."""
+
+    system: Flow
+    plane: Plane
+
+    def __call__(self, t: Array, place: Array, args: Args) -> Array:
+        state = take(self.plane.embed(place[None]), 0)
+        return self.plane.axes @ ravel_pytree(self.system(t, state, args))[0]
+
+
+@final
+class _InWindow(eqx.Module):
+    """A planar flow in units of a window's sides, from the lower left corner: no units of the system count."""
+
+    flow: _InPlane
+    corner: Float[Array, "2"]
+    sides: Float[Array, "2"]
+
+    def __call__(self, t: Array, place: Array, args: Args) -> Array:
+        return self.flow(t, self.corner + self.sides * place, args) / self.sides
 
 
 @dataclass(frozen=True)
 class _Window:
     """A planar flow and the box it is looked at in."""
 
-    system: Flow
-    plane: Plane
+    flow: _InPlane
     box: Float[np.ndarray, "2 2"]
     t: float
     args: Args
 
     @property
-    def diagonal(self) -> float:
-        return float(np.linalg.norm(self.box[:, 1] - self.box[:, 0]))
+    def sides(self) -> Float[np.ndarray, "2"]:
+        return self.box[:, 1] - self.box[:, 0]
 
     @property
-    def spacing(self) -> float:
-        """The distance between the points of a drawn orbit."""
-        return self.diagonal / 1000
+    def scaled(self) -> _InWindow:
+        return _InWindow(self.flow, jnp.asarray(self.box[:, 0]), jnp.asarray(self.sides))
 
-    def contains(self, points: np.ndarray) -> np.ndarray:
-        return np.all((points >= self.box[:, 0]) & (points <= self.box[:, 1]), axis=-1)
+    def inside(self, points: np.ndarray) -> Float[np.ndarray, "*points 2"]:
+        """Points of the plane in units of the window's sides."""
+        return (points - self.box[:, 0]) / self.sides
+
+    def outside(self, points: np.ndarray) -> Float[np.ndarray, "*points 2"]:
+        """Points in units of the window's sides, in the coordinates of the plane."""
+        return self.box[:, 0] + self.sides * points
+
+    def place(self, point: FixedPoint) -> Float[np.ndarray, "2"]:
+        """Where a fixed point lies, in units of the window's sides."""
+        return self.inside(self.flow.plane.place(point.point))
+
+
+def _is_inside(points: np.ndarray) -> np.ndarray:
+    """Whether points in units of a window's sides lie in it, or beside its edge by rounding."""
+    return np.all((points >= -EDGE) & (points <= 1 + EDGE), axis=-1)
 
 
 @eqx.filter_jit
@@ -242,162 +309,253 @@ def _everywhere(function: Callable[[State], Array], states: State) -> Float[Arra
     return jax.vmap(function)(states)
 
 
-def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurve, ...]]:
-    low, high = (take(window.plane.embed(corner[None]), 0) for corner in window.box.T)
-    starting = uniform_starts((low, high), STARTS, jax.random.key(0))
-    found = search(window.system, starting, (low, high), window.t, window.args, MOST_DESCENT_STEPS)
+def _fixed_set(window: _Window) -> tuple[tuple[FixedPoint, ...], tuple[FixedCurve, ...], Outcome]:
+    """Isolated fixed points, curves of fixed points, and whether these are all."""
+    low, high = window.box.T
+    box = Box(window.flow, low, high, jnp.asarray(low), window.t, window.args)
+    search = search_box(box, STARTS, jax.random.key(0), MOST_DESCENT_STEPS)
+    found = [
+        replace(point, point=take(window.flow.plane.embed(np.asarray(point.point)[None]), 0))
+        for point in search
+    ]
     isolated = tuple(point for point in found if not point.n_manifold)
     curves: list[FixedCurve] = []
     for point in found:
-        place = window.plane.place(point.point)
-        known = any(
-            np.linalg.norm(curve.points - place, axis=1).min() < window.diagonal / 100 for curve in curves
+        place = window.place(point)
+        is_known = any(
+            np.linalg.norm(window.inside(curve.points) - place, axis=1).min() < 0.01 for curve in curves
         )
-        if point.n_manifold == 1 and not known:
+        if point.n_manifold == 1 and not is_known:
             curves.append(_trace_curve(window, place))
-    return isolated, tuple(curves)
+    return isolated, tuple(curves), search.outcome
 
 
-def _trace_curve(window: _Window, start: Float[np.ndarray, " 2"]) -> FixedCurve:
-    """Walk along a curve of fixed points both ways, in steps of 1/500 of the window's diagonal."""
-    branches = []
-    for sign in (1.0, -1.0):
-        points, transverse = _walk(
-            window.system,
-            window.plane,
-            jnp.asarray(start),
-            float64(sign * window.diagonal / 500),
-            float64(window.t),
-            window.args,
-        )
-        points, transverse = np.asarray(points), np.asarray(transverse)
-        # Two steps beyond the window, so that the curve is drawn right up to its edge.
-        leaves = np.flatnonzero(~window.contains(points) | ~np.isfinite(transverse))
-        stop = leaves[0] + 2 if len(leaves) else len(points)
-        branches.append((points[:stop], transverse[:stop]))
-    (ahead, ahead_rate), (behind, behind_rate) = branches
-    return FixedCurve(np.concatenate([behind[::-1], ahead]), np.concatenate([behind_rate[::-1], ahead_rate]))
+def _trace_curve(window: _Window, start: Float[np.ndarray, "2"]) -> FixedCurve:
+    """Walk along a curve of fixed points both ways until it leaves the window, or once around if it is closed."""
+    points, rates = _followed(window, start, 1.0)
+    closed = _closes(points)
+    if closed:
+        points, rates = np.append(points[:closed], points[:1], axis=0), np.append(rates[:closed], rates[0])
+    else:
+        behind, rates_behind = _followed(window, start, -1.0)
+        points = np.concatenate([behind[:0:-1], points])
+        rates = np.concatenate([rates_behind[:0:-1], rates])
+    return FixedCurve(window.outside(points), rates)
+
+
+def _followed(window: _Window, start: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points along a curve of fixed points in one direction, and the eigenvalues across it: 0 where rounding is all."""
+    walked = _walk(
+        window.scaled, jnp.asarray(start), float64(sign * CURVE_STEP), float64(window.t), window.args
+    )
+    points, rates, sizes = map(np.asarray, walked)
+    rates = np.where(np.abs(rates) > NEUTRAL * sizes, rates, 0.0)
+    # Two steps beyond the window, so that the curve is drawn right up to its edge.
+    leaves = np.flatnonzero(~_is_inside(points) | ~np.isfinite(sizes))
+    stop = leaves[0] + 2 if len(leaves) else len(points)
+    stop = min(stop, *np.flatnonzero(~np.isfinite(sizes)), stop)
+    return points[:stop], rates[:stop]
+
+
+def _closes(points: Float[np.ndarray, "points 2"]) -> int:
+    """How many steps a walk takes until it is back at its start; 0 if it does not come back."""
+    distance = np.linalg.norm(points - points[0], axis=1)
+    back = np.flatnonzero((distance < 0.75 * CURVE_STEP) & (np.arange(len(points)) > 2))
+    return int(back[0]) if len(back) else 0
 
 
 @compiled
-def _walk(system: Flow, plane: Plane, start: Array, step: Array, t: Array, args: Args) -> tuple[Array, Array]:
-    """Points at equal steps along a curve of fixed points, and the eigenvalue across it: the trace, as the other is 0."""
+def _walk(flow: _InWindow, start: Array, step: Array, t: Array, args: Args) -> tuple[Array, Array, Array]:
+    """Points at equal steps along a curve of fixed points, the eigenvalue across it, and the Jacobian's size.
+
+    The eigenvalue is the trace, as the other one is 0.
+    """
 
     def field(point: Array) -> Array:
-        state = take(plane.embed(point[None]), 0)
-        return plane.axes @ ravel_pytree(system(t, state, args))[0]
+        return flow(t, point, args)
 
     def onto_curve(point: Array) -> tuple[Array, Array]:
         """A Newton step across the curve, and the unit tangent."""
         U, sizes, Vt = jnp.linalg.svd(jax.jacfwd(field)(point))
         return point - Vt[0] * (U[:, 0] @ field(point)) / sizes[0], Vt[1]
 
-    def advance(carry: tuple[Array, Array], _: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    def advance(carry: tuple[Array, Array], _: Any) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
         predicted, direction = carry
         point = onto_curve(onto_curve(predicted)[0])[0]
         point, tangent = onto_curve(point)
         tangent = tangent * jnp.sign(tangent @ direction)
-        return (point + jnp.abs(step) * tangent, tangent), (point, jnp.trace(jax.jacfwd(field)(point)))
+        J = jax.jacfwd(field)(point)
+        return (point + jnp.abs(step) * tangent, tangent), (point, jnp.trace(J), jnp.linalg.norm(J))
 
     _, tangent = onto_curve(start)
     return jax.lax.scan(advance, (start, jnp.sign(step) * tangent), None, length=1500)[1]
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Where a separatrix is followed from, forwards (1) or backwards (−1) in time; all lengths in window sides."""
+
+    place: Float[np.ndarray, "2"]
+    direction: float
+    origin: Float[np.ndarray, "2"]
+    nearest: float  # closer than this to a fixed point it has arrived, …
+    after: float  # … after this way
+
+
 def _separatrices(
     window: _Window, fixed_points: Sequence[FixedPoint], curves: Sequence[FixedCurve]
 ) -> tuple[Float[np.ndarray, "points 2"], ...]:
-    starts = [
-        start
-        for point in fixed_points
-        if point.kind == Kind.SADDLE
-        for start in _beside_saddle(window, point)
-    ]
-    starts += [start for curve in curves for start in _beside_stability_changes(window, curve)]
+    places = np.reshape([window.place(point) for point in fixed_points], (-1, 2))
+    is_saddle = [point.kind == Kind.SADDLE for point in fixed_points]
+    saddles, field = places[is_saddle], _Direction(window)
     kept: list[np.ndarray] = []
-    for point, direction in starts:
-        orbit = _orbit(window, point, direction)
-        # Orbits through several such points are found from each of them.
-        is_new = not kept or KDTree(np.concatenate(kept)).query(orbit)[0].max() > 3 * window.spacing
-        if len(orbit) > 2 and is_new:
-            kept.append(orbit)
-    return tuple(kept)
+    for saddle in saddles:
+        for start in _beside_saddle(window, saddle, places):
+            orbit = _orbit(field, start, saddles)
+            # A connection between saddles is found from both its ends.
+            if len(orbit) > 2 and not any(_is_reversed(orbit, other) for other in kept):
+                kept.append(orbit)
+    for curve in curves:
+        for start in _beside_stability_changes(window, curve):
+            orbit = _orbit(field, start, saddles)
+            # Orbits through several such points are found from each of them.
+            is_new = not kept or KDTree(np.concatenate(kept)).query(orbit)[0].max() > 3 * SPACING
+            if len(orbit) > 2 and is_new:
+                kept.append(orbit)
+    return tuple(window.outside(orbit) for orbit in kept)
 
 
-def _beside_saddle(window: _Window, saddle: FixedPoint) -> list[tuple[np.ndarray, float]]:
+def _is_reversed(orbit: np.ndarray, other: np.ndarray) -> bool:
+    """Whether one orbit runs along the other from its end to its start."""
+    ends = np.linalg.norm([orbit[0] - other[-1], orbit[-1] - other[0]], axis=1)
+    return bool(ends.max() < 3 * SPACING and KDTree(other).query(orbit)[0].max() < 3 * SPACING)
+
+
+def _beside_saddle(window: _Window, saddle: np.ndarray, places: np.ndarray) -> list[_Start]:
     """Points on the two unstable branches, to be run forwards, and on the two stable ones, to be run backwards."""
-    place = window.plane.place(saddle.point)
-    found = dense_spectrum(
-        np.asarray(dense_jacobian(window.system, saddle.point, float64(window.t), window.args))
-    )
-    directions = np.asarray(window.plane.axes) @ np.real(found.eigenvectors)
+    J = dense_jacobian(window.scaled, jnp.asarray(saddle), float64(window.t), window.args)
+    rates, directions = np.linalg.eig(np.asarray(J))
+    distances = np.linalg.norm(places - saddle, axis=1)
+    rounding = np.finfo(float).eps * np.abs(window.box).max(axis=1) / window.sides
+    offset = max(min(1e-5, *(1e-3 * distances[distances > 0]), 1e-5), np.sqrt(rounding.max()) / 10)
     return [
-        (place + side * 1e-4 * window.diagonal * direction, float(np.sign(rate)))
-        for rate, direction in zip(np.real(found.eigenvalues), directions.T, strict=True)
+        _Start(saddle + side * offset * direction, float(np.sign(rate)), saddle, offset / 10, 0.0)
+        for rate, direction in zip(np.real(rates), np.real(directions).T, strict=True)
         for side in (1.0, -1.0)
     ]
 
 
-def _beside_stability_changes(window: _Window, curve: FixedCurve) -> list[tuple[np.ndarray, float]]:
+def _beside_stability_changes(window: _Window, curve: FixedCurve) -> list[_Start]:
     """Points on the orbits that touch a curve of fixed points where it changes stability, on either side of it."""
     starts = []
-    for place in curve.stability_changes():
-        nearest = int(np.argmin(np.linalg.norm(curve.points - place, axis=1)))
-        tangent = curve.points[min(nearest + 1, len(curve.points) - 1)] - curve.points[max(nearest - 1, 0)]
-        step = 1e-5 * window.diagonal * np.array([-tangent[1], tangent[0]]) / np.linalg.norm(tangent)
-        starts += [(place + side * step, direction) for side in (1.0, -1.0) for direction in (1.0, -1.0)]
+    points = window.inside(curve.points)
+    for place in window.inside(curve.stability_changes()):
+        nearest = int(np.argmin(np.linalg.norm(points - place, axis=1)))
+        tangent = points[min(nearest + 1, len(points) - 1)] - points[max(nearest - 1, 0)]
+        step = 1e-5 * np.array([-tangent[1], tangent[0]]) / np.linalg.norm(tangent)
+        # The orbit touches the curve, and is close to it for a while.
+        starts += [
+            _Start(place + side * step, direction, place, 1e-6, 0.02)
+            for side in (1.0, -1.0)
+            for direction in (1.0, -1.0)
+        ]
     return starts
 
 
-def _orbit(window: _Window, start: np.ndarray, direction: float) -> Float[np.ndarray, "points 2"]:
-    """The orbit from a point until it leaves the window, comes to rest, or comes back; forwards or backwards in time."""
-    length = 4 * window.diagonal
-    orbit = integrate(
-        _UnitSpeed(window.system, float64(window.t)),
-        take(window.plane.embed(start[None]), 0),
-        direction * length,
-        ts=direction * np.linspace(0.0, length, 4001),
-        args=window.args,
-        stop=_Slow(window.system, float64(window.t), float64(1e-6 * _fastest(window))),
-        blow_up=1e3 * max(window.diagonal, float(np.abs(window.box).max())),
-        rtol=1e-9,
-    )
-    points = window.plane.project(orbit.ys)
-    outside = np.flatnonzero(~window.contains(points))
+def _orbit(field: "_Direction", start: _Start, saddles: np.ndarray) -> Float[np.ndarray, "points 2"]:
+    """The orbit from a point until it leaves the window, comes to rest, or comes back, in units of the window's sides."""
+    points = np.concatenate([start.origin[None], _integrated(field, start)])
+    outside = np.flatnonzero(~_is_inside(points))
     points = points[: outside[0] + 1] if len(outside) else points
-    distance = np.linalg.norm(points - start, axis=1)
-    back = np.flatnonzero(
-        (distance < window.spacing) & (np.maximum.accumulate(distance) > 10 * window.spacing)
+    for saddle in [*saddles, start.origin]:
+        points = _until(points, saddle)
+    return points
+
+
+def _integrated(field: "_Direction", start: _Start) -> Float[np.ndarray, "points 2"]:
+    """Points of an orbit at small distances, from a start until it arrives somewhere or has left the window.
+
+    LSODA, as it goes over to implicit steps where a flow has fast and slow directions. Every curve is short and seen once:
+    compiling a faster solver would take longer than all of them.
+    """
+    solver = LSODA(
+        lambda _, place: start.direction * field.at(place),
+        0.0,
+        start.place,
+        LONGEST,
+        rtol=1e-9,
+        atol=1e-11,
+        max_step=50 * SPACING,
+        jac=lambda _, place: start.direction * field.jacobian(place),
     )
-    return points[: back[0] + 1] if len(back) else points
+    points, way = [start.place[None]], [0.0]
+    while solver.status == "running" and len(way) < MOST_STEPS:
+        with warnings.catch_warnings(action="ignore"):  # a solver that gives up says so by its status too
+            solver.step()
+        if solver.t == solver.t_old:
+            break
+        points.append(_passed(solver))
+        way.append(solver.t)
+        place = points[-1][-1]
+        has_left = bool(np.any((place < -0.01) | (place > 1.01)))
+        # To and fro across a curve of fixed points it gets nowhere.
+        is_stuck = len(way) > 100 and way[-1] - way[-100] < 10 * start.nearest
+        if has_left or is_stuck or (solver.t > start.after and field.distance(place) <= start.nearest):
+            break
+    points = np.concatenate(points)
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    return points[: bad[0]] if len(bad) else points
 
 
-@final
-class _UnitSpeed(eqx.Module):
-    """A flow run at unit speed: its orbits by arc length, without the long waits beside fixed points."""
-
-    system: Flow
-    t: Float[Array, ""]
-
-    def __call__(self, length: Array, y: State, args: Args) -> State:
-        velocity = self.system(self.t, y, args)
-        speed = jnp.linalg.norm(ravel_pytree(velocity)[0])
-        return jax.tree.map(lambda leaf: leaf / jnp.where(speed > 0, speed, 1.0), velocity)
+def _passed(solver: LSODA) -> Float[np.ndarray, "points 2"]:
+    """Points on the solver's last step, at the distances of a drawn orbit."""
+    assert solver.t_old is not None
+    count = max(int(np.ceil((solver.t - solver.t_old) / SPACING)), 1)
+    return solver.dense_output()(np.linspace(solver.t_old, solver.t, count + 1)[1:]).T
 
 
-@final
-class _Slow(eqx.Module):
-    """Whether a flow is slower than a threshold: the orbit has come to rest."""
-
-    system: Flow
-    t: Float[Array, ""]
-    threshold: Float[Array, ""]
-
-    def __call__(self, length: Array, y: State, args: Args) -> Array:
-        return jnp.linalg.norm(ravel_pytree(self.system(self.t, y, args))[0]) < self.threshold
+def _until(points: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The orbit until it comes to a place, or back to it, and that place itself."""
+    distance = np.linalg.norm(points - place, axis=1)
+    back = np.flatnonzero((distance < SPACING) & (np.maximum.accumulate(distance) > 10 * SPACING))
+    return np.append(points[: back[0]], place[None], axis=0) if len(back) else points
 
 
-def _fastest(window: _Window) -> float:
-    """The flow's speed at the fastest corner of the window."""
-    corners = np.stack(np.meshgrid(*window.box), axis=-1).reshape(-1, 2)
-    velocity, _ = velocity_in_plane(window.system, window.plane, corners, window.t, window.args)
-    return float(np.linalg.norm(velocity, axis=1).max())
+class _Direction:
+    """A planar flow's direction in units of a window's sides: its orbits by arc length, without waits at fixed points."""
+
+    def __init__(self, window: _Window):
+        scaled, t, args = window.scaled, float64(window.t), window.args
+
+        def velocity(place: Array) -> Array:
+            return scaled(t, place, args)
+
+        def direction(place: Array) -> Array:
+            u = velocity(place)
+            speed = jnp.linalg.norm(u)
+            return u / jnp.where(speed > 0, speed, 1.0)
+
+        def distance(place: Array) -> Array:
+            (a, b), (c, d) = jax.jacfwd(velocity)(place)
+            u, v = velocity(place)
+            return jnp.hypot(d * u - b * v, a * v - c * u) / jnp.abs(a * d - b * c)
+
+        # Called some hundred times an orbit, where equinox's wrapper would take ten times as long as the call.
+        self._at, self._jacobian, self._distance = (
+            jax.jit(function) for function in (direction, jax.jacfwd(direction), distance)
+        )
+
+    def at(self, place: np.ndarray) -> Float[np.ndarray, "2"]:
+        """The unit vector along the flow; 0 where it stands still."""
+        return np.asarray(self._at(place))
+
+    def jacobian(self, place: np.ndarray) -> Float[np.ndarray, "2 2"]:
+        """The Jacobian of the direction."""
+        return np.asarray(self._jacobian(place))
+
+    def distance(self, place: np.ndarray) -> float:
+        """The distance to the nearest fixed point, by the length of Newton's step.
+
+        The speed would not tell: beside a slow manifold a flow is slow far from any fixed point.
+        """
+        return float(self._distance(place))

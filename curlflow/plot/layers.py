@@ -31,6 +31,12 @@ _MARKS: dict[Kind, dict[str, Any]] = {
     Kind.UNSTABLE_FOCUS: {"marker": "s", "markerfacecolor": "white"},
     Kind.SADDLE: {"marker": "X", "markerfacecolor": "white", "markersize": 6},
     Kind.CENTRE: {"marker": r"$\odot$", "markerfacecolor": "black", "markersize": 7, "markeredgewidth": 0.2},
+    Kind.LINEAR_CENTRE: {
+        "marker": r"$\circledcirc$",
+        "markerfacecolor": "black",
+        "markersize": 7,
+        "markeredgewidth": 0.2,
+    },
     Kind.SADDLE_CENTRE: {
         "marker": r"$\otimes$",
         "markerfacecolor": "black",

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from reference_systems import Linear
 
 import curlflow as cf
+from curlflow.fixed_points.box import Box
 
 
 def counts(point: cf.FixedPoint) -> tuple[int, int, int, int]:
@@ -348,7 +350,8 @@ def test_lorenz_has_its_origin_and_two_wings(rho: float, wings: str):
 
 
 @pytest.mark.parametrize(
-    ("b", "kind"), [(1.5, "stable focus"), (2.0, "centre"), (3.0, "unstable focus"), (5.0, "unstable node")]
+    ("b", "kind"),
+    [(1.5, "stable focus"), (2.0, "linear centre"), (3.0, "unstable focus"), (5.0, "unstable node")],
 )
 def test_the_brusselator_passes_through_a_hopf_bifurcation(b: float, kind: str):
     found = cf.find_fixed_points(brusselator, bounds=(jnp.full(2, 0.1), jnp.full(2, 6.0)), starts=16, args=b)
@@ -375,7 +378,8 @@ def test_a_minimum_of_the_speed_is_no_fixed_point():
     assert (len(found), found.n_starts, found.n_converged) == (0, 24, 0)
     assert str(found) == "FixedPoints: 0 distinct; 0 of 24 starts converged, 0 outside the bounds"
     assert dict(found.to_xarray().sizes) == {"point": 0, "mode": 0}
-    assert found.to_xarray().attrs == {"n_starts": 24, "n_converged": 0, "n_outside": 0}
+    counted = {"n_starts": 24, "n_converged": 0, "n_outside": 0, "n_not_finite": 0}
+    assert found.to_xarray().attrs == counted | {"outcome": str(found.outcome)}
 
 
 def test_every_start_ends_at_its_own_solution():
@@ -473,3 +477,241 @@ def test_bad_searches_are_refused_in_a_sentence(arguments: dict[str, Any], sente
 def test_a_system_that_cannot_be_called_is_refused():
     with pytest.raises(ValueError, match="`system` must be a vector field"):
         cf.find_fixed_points(3.0, jnp.zeros((1, 2)))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------- multiple roots, units, origins
+
+
+UNIT_BOX = (-jnp.ones(2), jnp.ones(2))
+
+
+def normal_form(t, y, args):
+    """Fields with a multiple root at `place`, by name."""
+    name, place = args
+    x, y = y - place
+    return {
+        "fold": lambda: jnp.stack([x**2, -y]),
+        "Bogdanov-Takens": lambda: jnp.stack([y, x**2 + x * y]),
+        "cusp": lambda: jnp.stack([y, x**2]),
+        "cubic spring": lambda: jnp.stack([y, -(x**3)]),
+        "monkey saddle": lambda: jnp.stack([x**2 - y**2, -2 * x * y]),
+        "pitchfork": lambda: jnp.stack([-(x**3), -y]),
+        "squares": lambda: jnp.stack([x**2, y**2]),
+        "fifth power, turned": lambda: jnp.stack([x - y, -((x + y) ** 5)]),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "index"),
+    [
+        ("fold", (0.0, 0.0), 0),
+        ("fold", (0.1, 0.2), 0),
+        ("Bogdanov-Takens", (0.0, 0.0), 0),
+        ("cusp", (0.0, 0.0), 0),
+        ("cubic spring", (0.0, 0.0), 1),
+        ("cubic spring", (0.3, 0.0), 1),
+        ("monkey saddle", (0.0, 0.0), -2),
+        ("pitchfork", (0.0, 0.0), 1),
+        ("squares", (0.1, 0.2), 0),
+        ("fifth power, turned", (0.1, -0.3), 1),
+    ],
+)
+def test_a_multiple_root_is_found_once_and_its_index_counts(
+    name: str, place: tuple[float, float], index: int
+):
+    found = cf.find_fixed_points(normal_form, bounds=UNIT_BOX, starts=16, args=(name, jnp.array(place)))
+    assert [str(point.kind) for point in found] == ["degenerate"]
+    assert np.linalg.norm(found[0].point - np.array(place)) <= max(found[0].accuracy, 1e-15)
+    assert found.outcome.ok
+    assert f"add up to {index:+d}," in found.outcome.message
+
+
+def test_a_fold_whose_terms_cancel_is_known_to_the_root_of_rounding():
+    def written_out(t, y, args):
+        return jnp.stack([y[0] ** 2 - 0.2 * y[0] + 0.01, -y[1]])
+
+    (point,) = cf.find_fixed_points(written_out, bounds=UNIT_BOX, starts=16)
+    assert point.kind == "degenerate"
+    assert abs(point.point[0] - 0.1) <= point.accuracy
+    assert 1e-10 < point.accuracy < 1e-7
+    assert "known to" in str(point)
+
+
+@pytest.mark.parametrize("gap", [1e-6, 1e-12, 1e-20])
+def test_where_a_field_only_comes_close_to_zero_there_is_no_fixed_point(gap: float):
+    def ghost(t, y, args):
+        return jnp.stack([y[0] ** 2 + args, -y[1]])
+
+    assert len(cf.find_fixed_points(ghost, bounds=UNIT_BOX, starts=16, args=jnp.float64(gap))) == 0
+
+
+def hanging_from_the_top(t, y, offset):
+    """A damped pendulum measured from its upright rest, in whose sine terms of size 1 cancel."""
+    return jnp.stack([y[1], jnp.sin(y[0] - offset + jnp.pi) - 0.2 * y[1]])
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, -300.0])
+def test_a_fixed_point_is_found_wherever_the_origin_lies(offset: float):
+    box = (jnp.array([offset - 1, -1.0]), jnp.array([offset + 1, 1.0]))
+    (point,) = cf.find_fixed_points(hanging_from_the_top, bounds=box, starts=16, args=jnp.float64(offset))
+    assert point.kind == "stable focus"
+    np.testing.assert_allclose(point.eigenvalues, [-0.1 + 0.99**0.5 * 1j, -0.1 - 0.99**0.5 * 1j], rtol=1e-9)
+    assert cf.classify(hanging_from_the_top, point.point, args=jnp.float64(offset)).kind == "stable focus"
+
+
+def duffing(t, y, units):
+    position, velocity = y / units
+    return units * jnp.stack([velocity, position - position**3])
+
+
+@pytest.mark.parametrize("units", [(1.0, 1.0), (1.0, 1e4), (1.0, 1e-4), (1e-9, 1e3), (1e12, 1e-12)])
+def test_the_units_of_the_coordinates_do_not_matter(units: tuple[float, float]):
+    sides = jnp.array([2.0, 1.5]) * jnp.array(units)
+    found = cf.find_fixed_points(duffing, bounds=(-sides, sides), starts=16, args=jnp.array(units))
+    assert sorted(str(point.kind) for point in found) == ["centre", "centre", "saddle"]
+    for point in found:
+        assert cf.classify(duffing, point.point, args=jnp.array(units)).kind == point.kind
+
+
+def test_points_close_together_far_from_the_origin_are_apart():
+    def far(t, y, args):
+        x = (y[0] - 1e6) / 1e-3
+        return jnp.stack([y[1] - 1e6, (y[0] - 1e6) * (1 - x**2)])
+
+    corner, side = jnp.array([1e6, 1e6]), jnp.array([2e-3, 1e-3])
+    found = cf.find_fixed_points(far, bounds=(corner - side, corner + side), starts=16)
+    np.testing.assert_allclose(sorted(float(p.point[0]) - 1e6 for p in found), [-1e-3, 0, 1e-3], atol=1e-9)
+
+
+def test_small_and_large_coordinates_stand_side_by_side():
+    def populations(t, y, args):
+        x, n = y[0], y[1] / 1e7
+        return jnp.stack([-x * (x - 1) * (x - 0.5), -y[1] * (1 - n) * (1 - 2 * n)])
+
+    box = (jnp.array([-1.0, -1e6]), jnp.array([2.0, 2e7]))
+    assert len(cf.find_fixed_points(populations, bounds=box, starts=16)) == 9
+
+
+# ----------------------------------------------------------------------------------- are these all of them?
+
+
+def test_three_double_wells_have_twenty_seven_fixed_points():
+    found = cf.find_fixed_points(lambda t, y, args: y - y**3, bounds=(jnp.full(3, -2.0), jnp.full(3, 2.0)))
+    assert len(found) == 27
+    assert "nothing tells" in found.outcome.message
+
+
+def test_the_indices_of_all_add_up_to_the_boundarys():
+    found = cf.find_fixed_points(
+        lambda t, y, args: jnp.sin(y), bounds=(jnp.full(2, -10.0), jnp.full(2, 10.0)), starts=16
+    )
+    places = sorted(tuple(np.round(np.asarray(point.point) / np.pi, 6)) for point in found)
+    assert places == [(float(i), float(j)) for i in range(-3, 4) for j in range(-3, 4)]
+    # Seven sinks and sources in a row, in turn.
+    assert found.outcome.ending == "completed"
+    assert "add up to +1" in found.outcome.message
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Box, "suspects", lambda box: np.zeros((0, 2)))
+    monkeypatch.setattr(Box, "finer_suspects", lambda box: np.zeros((0, 2)))
+    found = cf.find_fixed_points(
+        pendulum, bounds=(jnp.array([-8.0, -3.0]), jnp.array([8.0, 3.0])), starts=1, args=0.1
+    )
+    assert len(found) == 1
+    assert found.outcome.ending == "not converged"
+    assert "some are missing" in str(found)
+
+
+def test_poles_are_told_from_missing_points():
+    """The restricted three-body problem's accelerations: five Lagrange points, and two masses, each of index +1."""
+
+    def rotating(t, y, args):
+        pull = sum(
+            m * (y - c) / jnp.sum((y - c) ** 2) ** 1.5
+            for m, c in ((0.3, jnp.array([-0.7, 0.0])), (0.7, jnp.array([0.3, 0.0])))
+        )
+        return y - pull
+
+    found = cf.find_fixed_points(rotating, bounds=(jnp.full(2, -10.0), jnp.full(2, 10.0)), starts=16)
+    assert len(found) == 5
+    assert sorted(point.n_unstable for point in found) == [1, 1, 1, 2, 2]
+    assert found.outcome.ok
+    assert "poles at" in found.outcome.message
+
+
+def test_points_on_the_edge_belong_to_the_box():
+    def rabbits_and_sheep(t, y, args):
+        return jnp.stack([y[0] * (3 - 2 * y[0] - y[1]), y[1] * (2 - y[0] - y[1])])
+
+    found = cf.find_fixed_points(rabbits_and_sheep, bounds=(jnp.zeros(2), jnp.full(2, 2.0)), starts=16)
+    places = sorted(tuple(np.round(point.point, 12) + 0.0) for point in found)
+    assert places == [(0.0, 0.0), (0.0, 2.0), (1.0, 1.0), (1.5, 0.0)]
+    assert min(float(jnp.min(point.point)) for point in found) >= 0
+    assert found.outcome.ending == "completed"
+
+
+def test_a_fault_in_the_users_field_is_not_hidden():
+    calls = []
+
+    def faulty(t, y, args):
+        calls.append(1)
+        if len(calls) > 3:
+            raise ValueError("a fault of the user's")
+        return -y
+
+    with pytest.raises(ValueError, match="a fault of the user's"):
+        cf.find_fixed_points(faulty, bounds=UNIT_BOX)
+
+
+def test_starts_where_the_field_is_not_finite_are_counted():
+    found = cf.find_fixed_points(lambda t, y, args: jnp.log(y), jnp.array([[-1.0, 2.0], [1.1, 0.9]]))
+    assert (found.n_converged, found.n_not_finite) == (1, 1)
+    assert "1 met a field that is not finite" in str(found)
+
+
+# ------------------------------------------------------------------------------------ centres and slow spirals
+
+
+@pytest.mark.parametrize("power", [2, 4, 6, 8])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_slow_spiral_is_no_centre(power: int, sign: float):
+    """ṙ = ± r^(power + 1) beside a plain rotation."""
+
+    def spiral(t, y, args):
+        exponent, sign = args
+        return jnp.stack([-y[1], y[0]]) + sign * y * (y @ y) ** exponent
+
+    args = (jnp.float64(power / 2), jnp.float64(sign))
+    point = cf.classify(spiral, jnp.zeros(2), args=args)
+    assert (point.kind, point.n_centre) == ("linear centre", 2)
+
+
+@pytest.mark.parametrize(
+    ("flow", "place"),
+    [
+        (lambda t, y, args: jnp.stack([y[1], -jnp.sin(y[0])]), (0.0, 0.0)),
+        (lambda t, y, args: jnp.stack([y[0] * (1 - y[1]), y[1] * (y[0] - 2)]), (2.0, 1.0)),
+        # Close to a Bogdanov–Takens point: closed orbits within a thousandth only.
+        (lambda t, y, args: jnp.stack([y[1], -1e-3 * y[0] + y[0] ** 2]), (0.0, 0.0)),
+        # Reversible, with no conserved quantity in sight.
+        (lambda t, y, args: jnp.stack([y[1] - y[1] ** 3, -y[0] - y[1] ** 2]), (0.0, 0.0)),
+    ],
+)
+def test_what_is_a_centre_is_called_one(flow: Any, place: tuple[float, float]):
+    assert cf.classify(flow, jnp.array(place)).kind == "centre"
+
+
+def test_beyond_the_plane_a_conserved_quantity_makes_a_centre():
+    class Rotor(eqx.Module):
+        def __call__(self, t, y, args):
+            x, v, u, w = y
+            return jnp.stack([v, -x - x**3 - x * u**2, w, -2 * u - u * x**2])
+
+    class KnownRotor(Rotor):
+        def conserved(self, y):
+            x, v, u, w = y
+            return (v**2 + w**2 + x**2 + x**4 / 2 + 2 * u**2 + x**2 * u**2) / 2
+
+    assert cf.classify(Rotor(), jnp.zeros(4)).kind == "linear centre"
+    assert cf.classify(KnownRotor(), jnp.zeros(4)).kind == "centre"

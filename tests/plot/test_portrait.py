@@ -140,7 +140,7 @@ def test_fixed_points_are_marked_where_they_are(curl: cf.plane.Survey, gradient:
 
 
 def fixed_point(kind: Kind, place: Any) -> cf.FixedPoint:
-    return cf.FixedPoint(jnp.asarray(place), kind, np.zeros(2, complex), 0, 0, 0, 0, 0.0, 0.0, 0.0)
+    return cf.FixedPoint(jnp.asarray(place), kind, np.zeros(2, complex), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_every_kind_has_a_mark_of_its_own(gradient: cf.plane.Survey):
