@@ -215,7 +215,7 @@ def _neighbours(
     nearest, distance = np.full(count, -1), np.full(count, np.inf)
     left, asked = np.arange(count), 4
     while len(left) and asked < 4 * count:
-        d, j = tree.query(points[left], k=min(asked, count))
+        d, j = map(np.asarray, tree.query(points[left], k=min(asked, count)))
         far = np.abs(j - left[:, None]) > apart
         found, which = far.any(axis=1), far.argmax(axis=1)
         rows = np.flatnonzero(found)

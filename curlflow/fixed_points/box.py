@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -127,7 +128,7 @@ def _signs_change(values: Float[np.ndarray, "*nodes state"]) -> Bool[np.ndarray,
 
 def _chosen(mask: Bool[np.ndarray, "*cells"]) -> Float[np.ndarray, "cells dimensions"]:
     """The places of all cells in small patches, and of some in each large patch, such as a curve of fixed points."""
-    labels, _ = scipy.ndimage.label(mask, np.ones([3] * mask.ndim))
+    labels: Any = scipy.ndimage.label(mask, np.ones([3] * mask.ndim))[0]  # pyright: ignore[reportIndexIssue]
     places = np.argwhere(mask)
     patch = labels[mask]
     order = np.argsort(patch, kind="stable")
