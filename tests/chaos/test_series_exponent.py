@@ -1,5 +1,6 @@
 """Exponents of recorded series: those of Rosenstein's table by defaults alone, and series that do not tell."""
 
+import nolds
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -106,3 +107,12 @@ def test_the_choices_can_be_made_by_hand():
 def test_bad_arguments_are_refused(message, series, options):
     with pytest.raises(ValueError, match=message):
         exponent_of_series(series, **options)
+
+
+def test_with_the_same_choices_it_is_the_method_of_nolds():
+    # The same embedding, distance in time and range: an independent program of the same method.
+    series = of_map(lambda x: 4 * x * (1 - x), 0.3, 1000)
+    theirs = nolds.lyap_r(series, emb_dim=1, lag=1, min_tsep=2, trajectory_len=5, fit="poly")
+    ours = exponent_of_series(series, emb_dim=1, lag=1, fit=5)
+    assert ours.value == pytest.approx(theirs, abs=2 * ours.stderr)
+    assert ours.value == pytest.approx(np.log(2), abs=3 * ours.stderr)
