@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 SMALLEST_RTOL = 100 * float(np.finfo(np.float64).eps)
 LARGEST_RTOL = 0.1
 FLOAT64_BYTES = 8
-LARGEST_SEED = 2**63 - 1
+LARGEST_INTEGER = 2**63 - 1
 
 
 # Beyond it squares, and with them norms and scalar products, are no numbers any more.
@@ -53,7 +53,9 @@ def require_float64() -> None:
 def float64_array(name: str, value: ArrayLike) -> Array:
     """Return `value` as a finite float64 array; integers, booleans and lists convert, float32 and complex do not."""
     require_float64()
-    array = _as_array(name, value)
+    array = as_array(name, value)
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        raise ValueError(f"`{name}` must be an array of numbers, but its dtype is {array.dtype}.")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"`{name}` must be real, but its dtype is {array.dtype}.")
     if jnp.issubdtype(array.dtype, jnp.floating) and array.dtype != jnp.float64:
@@ -66,7 +68,8 @@ def float64_array(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def _as_array(name: str, value: ArrayLike) -> Array:
+def as_array(name: str, value: ArrayLike) -> Array:
+    """Return `value` as an array, if it is one or can be made one."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -155,9 +158,34 @@ def positive_integer(name: str, value: int) -> int:
     """Return `value` as a Python integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"`{name}` must be a whole number, but is {value!r}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, but is {value}.")
+    if not 1 <= value <= LARGEST_INTEGER:
+        raise ValueError(
+            f"`{name}` must be {'at least 1' if value < 1 else 'less than 2⁶³'}, but is {value}."
+        )
     return int(value)
+
+
+def whole_number(name: str, value: float) -> int:
+    """Return `value`, which may come as a float, as a Python integer that 64 bits can hold."""
+    number = finite_number(name, value)
+    if number != round(number) or abs(number) > LARGEST_INTEGER:
+        raise ValueError(f"`{name}` must be a whole number below 2⁶³, but is {value!r}.")
+    return round(number)
+
+
+def truth_value(name: str, value: bool) -> bool:
+    """Return `value` as True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be True or False, but is {value!r}.")
+    return bool(value)
+
+
+def measured_array(name: str, values: ArrayLike) -> np.ndarray:
+    """Return `values` as floats, infinity and NaN among them: what is known of runs that blew up or never arrived."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers, but is {values!r}.") from error
 
 
 def fraction(name: str, value: float) -> float:
@@ -166,6 +194,14 @@ def fraction(name: str, value: float) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"`{name}` must lie between 0 and 1, but is {number:g}.")
     return number
+
+
+def require_made(name: str, value: Any, kind: type, by: str) -> None:
+    """Refuse what is not a result of that kind; `by` names the function that makes one."""
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` must be a {kind.__name__}, made by {by}, but is a {type(value).__name__}."
+        )
 
 
 def random_key(name: str, key: Any) -> Array:
@@ -181,8 +217,12 @@ def random_key(name: str, key: Any) -> Array:
 
 def random_seed(name: str, value: int) -> int:
     """Return `value` as a seed that JAX and NumPy both take."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST_SEED:
-        raise ValueError(f"`{name}` must be a whole number from 0 to {LARGEST_SEED}, but is {value!r}.")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or not 0 <= value <= LARGEST_INTEGER
+    ):
+        raise ValueError(f"`{name}` must be a whole number from 0 to {LARGEST_INTEGER}, but is {value!r}.")
     return int(value)
 
 
@@ -265,7 +305,7 @@ def is_traced(value: Any) -> bool:
 def _as_number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"`{name}` must be a number, but is {value!r}.") from error
 
 

@@ -366,7 +366,7 @@ def _pairs(first: ArrayLike, second: ArrayLike, horizon: float) -> tuple[np.ndar
 
 
 def _times(name: str, values: ArrayLike, horizon: float) -> np.ndarray:
-    times = np.asarray(values, float)
+    times = _checks.measured_array(name, values)
     if times.ndim != 1 or not len(times):
         raise ValueError(f"`{name}` must be a list of times, but has shape {times.shape}.")
     wrong = np.flatnonzero(~(times > 0))

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from curlflow import _checks
 from curlflow._results import result
 from curlflow.chaos.result import LyapunovSpectrum
 
@@ -48,6 +49,7 @@ def tangent_growth(spectrum: LyapunovSpectrum) -> Growth:
     Algebraic separation, λ1 ~ log T / T, is not chaos. Both laws, log growth = a + λt and a + p log t, are fitted to the last
     nine tenths of the run; one is chosen if its residual is less than half the other's.
     """
+    _checks.require_made("spectrum", spectrum, LyapunovSpectrum, "lyapunov_spectrum of one orbit")
     t = spectrum.times - spectrum.times[0] + spectrum.dt
     if len(t) < 20:
         raise ValueError(f"`spectrum` must cover at least 20 intervals, but has {len(t)}.")

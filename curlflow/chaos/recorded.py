@@ -39,7 +39,11 @@ def zero_one_test(series: ArrayLike, *, key: PRNGKeyArray | None = None) -> floa
         raise ValueError(f"`series` must hold at least 200 values along one axis, but has shape {x.shape}.")
     low, high = FREQUENCY_RANGE
     draw = jax.random.uniform(
-        jax.random.key(0) if key is None else key, (FREQUENCIES,), jnp.float64, low, high
+        jax.random.key(0) if key is None else _checks.random_key("key", key),
+        (FREQUENCIES,),
+        jnp.float64,
+        low,
+        high,
     )
     return float(np.median([_growth_correlation(x, float(c)) for c in draw]))
 

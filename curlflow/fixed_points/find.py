@@ -181,11 +181,13 @@ def find_fixed_points(
         flow_state(system, take(starting, 0), t, args)
         return search_from(system, starting, t, args, max_steps)
     starts = _checks.positive_integer("starts", starts)
-    lower, upper = _box(*bounds)
+    lower, upper = _box(bounds)
     flow_state(system, lower, t, args, "bounds[0]")
     low, high = (np.asarray(ravel_pytree(corner)[0]) for corner in (lower, upper))
     box = Box(system, low, high, lower, t, args)
-    return search(box, starts, jax.random.key(0) if key is None else key, max_steps)
+    return search(
+        box, starts, jax.random.key(0) if key is None else _checks.random_key("key", key), max_steps
+    )
 
 
 def search(box: Box, starts: int, key: PRNGKeyArray, max_steps: int, refinements: int = 1) -> FixedPoints:
@@ -429,8 +431,10 @@ def _index(box: Box, point: FixedPoint, places: np.ndarray) -> int | None:
     return circle_index(box, place, min(1e-3, *(distances[distances > 0] / 3), 1e-3))
 
 
-def _box(lower: StateLike, upper: StateLike) -> tuple[State, State]:
-    lower, upper = _checks.state_pytree("bounds[0]", lower), _checks.state_pytree("bounds[1]", upper)
+def _box(bounds: tuple[StateLike, StateLike]) -> tuple[State, State]:
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise ValueError(f"`bounds` must be two states, the lower and the upper corner, but is {bounds!r}.")
+    lower, upper = (_checks.state_pytree(f"bounds[{i}]", corner) for i, corner in enumerate(bounds))
     if jax.tree.structure(lower) != jax.tree.structure(upper):
         raise ValueError("`bounds` must be two states of the same structure, but the corners differ.")
     for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):

@@ -178,12 +178,11 @@ def spectrum(
     """
     y = flow_state(system, y, t, args)
     n = ravel_pytree(y)[0].size
+    key = jax.random.key(0) if key is None else _checks.random_key("key", key)
     if k is not None and not 1 <= _checks.positive_integer("k", k) <= n:
         raise ValueError(f"`k` must lie between 1 and the state's size {n}, but is {k}.")
     if k is not None and k < n - 1 and n > LARGEST_SMALL_SYSTEM:
-        start = jax.random.normal(
-            jax.random.key(0) if key is None else _checks.random_key("key", key), (n,), jnp.float64
-        )
+        start = jax.random.normal(key, (n,), jnp.float64)
         found = _leading_spectrum(system, y, k, float64(t), args, np.asarray(start))
         if found.outcome.ending is not Ending.NOT_CONVERGED or n > LARGEST_FALLBACK_SYSTEM:
             return found

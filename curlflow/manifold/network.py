@@ -108,6 +108,7 @@ def network_spectrum(
     >>> len(ls.exponents), len(cf.manifold.network_spectrum(ls).exponents)
     (6, 15)
     """
+    _checks.require_made("spectrum", spectrum, LyapunovSpectrum, "lyapunov_spectrum of one orbit")
     tangent = spectrum.tangent_system
     flow = tangent.system
     if not isinstance(flow, GramFlow):
@@ -197,12 +198,20 @@ class HiddenUnit(eqx.Module):
 def _widths(flow: GramFlow, widths: Sequence[int] | None) -> list[int]:
     if widths is None and flow.d2 is None:
         raise ValueError("`widths` must be given for a flow without a width, but is None.")
-    counted = [int((flow.d2 == sign).sum()) for sign in flow.signs] if widths is None else list(widths)
-    if len(counted) != len(flow.signs) or min(counted) < 1:
+    counted = [int((flow.d2 == sign).sum()) for sign in flow.signs] if widths is None else widths
+    if (
+        not isinstance(counted, Sequence)
+        or len(counted) != len(flow.signs)
+        or not all(map(_is_width, counted))
+    ):
         raise ValueError(
             f"`widths` must give each of the {len(flow.signs)} groups at least one hidden unit, but is {counted}."
         )
-    return counted
+    return list(counted)
+
+
+def _is_width(count: int) -> bool:
+    return isinstance(count, (int, np.integer)) and count >= 1
 
 
 def _lost(beta: np.ndarray, width: int, tolerance: float) -> np.ndarray:

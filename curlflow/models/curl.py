@@ -1,5 +1,6 @@
 """Curl flow of the two-layer linear network, the subject of the paper (its Eq. 6)."""
 
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -31,8 +32,8 @@ class Weights(eqx.Module):
     Array([[3. , 3.5]], dtype=float64)
     """
 
-    W1: Array = eqx.field(converter=jnp.asarray)
-    W2: Array = eqx.field(converter=jnp.asarray)
+    W1: Array = eqx.field(converter=partial(_checks.as_array, "W1"))
+    W2: Array = eqx.field(converter=partial(_checks.as_array, "W2"))
 
     @property
     def end_to_end(self) -> Float[Array, "outputs inputs"]:

@@ -84,12 +84,14 @@ class PopulationLoss(eqx.Module):
     def __call__(self, W: Weights) -> Float[Array, ""]:
         """The loss of a student with weights W."""
         T1, T2 = jtu.tree_leaves(self.teacher.weights)
-        W1, W2 = jtu.tree_leaves(W)
-        if W1.shape[1] != T1.shape[1] or W2.shape != (len(T2), len(W1)):
+        shapes = [jnp.shape(layer) for layer in jtu.tree_leaves(W)]
+        N = shapes[0][0] if shapes and shapes[0] else 0
+        if shapes != [(N, T1.shape[1]), (len(T2), N)]:
             raise ValueError(
                 f"The student must have shapes (N, {T1.shape[1]}) and ({len(T2)}, N), as the teacher has inputs and outputs, "
-                f"but has {W1.shape} and {W2.shape}."
+                f"but has {' and '.join(map(str, shapes))}."
             )
+        W1, W2 = jtu.tree_leaves(W)
         kernel, scale = KERNELS[self.teacher.activation], self.teacher.standard_deviation
         W1, T1 = scale * W1, scale * T1
         among_students = jnp.vdot(W2, W2 @ _among(kernel, W1))

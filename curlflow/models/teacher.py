@@ -61,10 +61,12 @@ class Teacher(eqx.Module):
         self.weights = _checks.state_pytree("weights", weights)
         require_chain(jtu.tree_leaves(self.weights))
         scale = _checks.float64_array("standard_deviation", standard_deviation)
+        _checks.require_shape("standard_deviation", scale, (), "()")
         if not _checks.is_traced(scale):
             _checks.positive_number("standard_deviation", float(scale))
         self.standard_deviation = scale
-        self.activation, self.activate_output = activation, bool(activate_output)
+        self.activation = activation
+        self.activate_output = _checks.truth_value("activate_output", activate_output)
 
     def output(self, X: Float[Array, "samples inputs"]) -> Float[Array, "samples outputs"]:
         """The answers to the inputs X."""
@@ -75,6 +77,10 @@ class Teacher(eqx.Module):
     ) -> tuple[Float[Array, "samples inputs"], Float[Array, "samples outputs"]]:
         """Fresh inputs, shape (samples, M), and the answers to them, shape (samples, P)."""
         _checks.require_float64()
+        samples = _checks.positive_integer("samples", samples)
         M = jtu.tree_leaves(self.weights)[0].shape[1]
-        X = self.standard_deviation * jax.random.normal(key, (samples, M), jnp.float64)
+        _checks.require_room("samples", samples * M)
+        X = self.standard_deviation * jax.random.normal(
+            _checks.random_key("key", key), (samples, M), jnp.float64
+        )
         return X, self.output(X)

@@ -151,6 +151,7 @@ def settling_time(trajectory: Trajectory, loss: float) -> float:
     >>> abs(cf.orbits.settling_time(orbit, 0.5e-6) - float(flow.settling_time(w0, 1e-3))) < 1e-6
     True
     """
+    _checks.require_made("trajectory", trajectory, Trajectory, "integrate(dense=True)")
     loss = _checks.positive_number("loss", loss)
     if trajectory.is_batch or trajectory.interpolation is None:
         raise ValueError(

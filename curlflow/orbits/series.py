@@ -30,7 +30,7 @@ def order_parameter(ys: StateLike) -> float:
     Raises
     ------
     ValueError
-        If the leaves share no leading axis of times.
+        If the leaves share no leading axis of times, or all numbers have the same mean.
 
     References
     ----------
@@ -45,7 +45,12 @@ def order_parameter(ys: StateLike) -> float:
     ys = _checks.state_pytree("ys", ys)
     _checks.leading_axis("ys", ys, "times")
     states = flatten_states(ys)
-    return float(states.var(axis=0).mean() / states.mean(axis=0).var())
+    spread = states.mean(axis=0).var()
+    if not spread > 0:
+        raise ValueError(
+            "`ys` must hold numbers whose means differ, but all have the same: there is no spread to compare with."
+        )
+    return float(states.var(axis=0).mean() / spread)
 
 
 def autocorrelation(values: ArrayLike, lags: int | None = None) -> Float[np.ndarray, "lags *series"]:
@@ -82,7 +87,8 @@ def autocorrelation(values: ArrayLike, lags: int | None = None) -> Float[np.ndar
     lags = max(len(series) // 2, 1) if lags is None else _checks.positive_integer("lags", lags)
     if lags > len(series):
         raise ValueError(f"`lags` must not exceed the number of times, {len(series)}, but is {lags}.")
-    deviations = series - series.mean(axis=0)
+    deviations = series / np.abs(series).max(initial=np.finfo(float).tiny)  # so that no square overflows
+    deviations = deviations - deviations.mean(axis=0)
     size = 2 * len(series)  # zero padding, so that the ends do not meet
     power = np.abs(np.fft.rfft(deviations, n=size, axis=0)) ** 2
     covariance = np.fft.irfft(power, n=size, axis=0)[:lags]
@@ -204,7 +210,7 @@ def time_to_threshold(ts: ArrayLike, values: ArrayLike, threshold: float) -> flo
     >>> cf.orbits.time_to_threshold([0.0, 1.0, 2.0], [1.0, 0.1, 0.01], 0.5)
     1.0
     """
-    times, series = np.asarray(ts, float), np.asarray(values, float)
+    times, series = _checks.measured_array("ts", ts), _checks.measured_array("values", values)
     if times.ndim != 1 or times.shape != series.shape:
         raise ValueError(
             f"`values` must have one value for each of the times, shape {times.shape}, but has shape {series.shape}."

@@ -203,6 +203,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     >>> cf.plane.principal_plane(orbit).labels
     ('principal component 1 (54 %)', 'principal component 2 (46 %)')
     """
+    _checks.require_made("trajectory", trajectory, Trajectory, "integrate or iterate")
     if trajectory.is_batch:
         raise ValueError(
             "`trajectory` must have one initial condition, but is a batch: take trajectory.member(i)."
@@ -227,6 +228,7 @@ def checked_plane(system: Flow, plane: Plane | None, t: float, args: Args) -> Pl
     """
     require_flow(system)
     if plane is not None:
+        _checks.require_made("plane", plane, Plane, "coordinate_plane, eigenplane or principal_plane")
         flow_state(system, plane.origin, t, args)
         return plane
     whole = coordinate_plane(jnp.zeros(2), 0, 1)

@@ -24,6 +24,9 @@ LONGEST_SILENCE = 60.0
 # Dask has its workers give every freed array back to the system at once. An integration frees arrays at every stage, and
 # if they are large spends more than half of its time on getting that memory again.
 OWN_ALLOCATION = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
+# Some time after any death of a worker (15 s), a cluster on this machine looks whether it is there, and if not gives it up
+# for good: on a busy machine one that is about to return, or that died again. Its nanny replaces it however long that takes.
+PATIENCE = {"distributed.deploy.lost-worker-timeout": "1000 days"}
 
 
 def answers_here(fn: Callable[..., Any], calls: Iterable[Call]) -> Iterator[tuple[Call, Answer]]:
@@ -73,7 +76,8 @@ def answers_from(
 ) -> Iterator[tuple[Call, Answer]]:
     """As the workers finish them. What a dead worker was computing goes to another one."""
     import cloudpickle
-    from distributed import wait
+    import dask.config
+    from distributed import LocalCluster, wait
 
     # Pickled here and not by Dask, so that a worker sets its precision before it unpickles any array.
     cargo = cloudpickle.dumps(fn), bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
@@ -82,7 +86,10 @@ def answers_from(
     # Calls whose workers died one after the other, perhaps of another call that waited there: tried once more, alone.
     suspects: list[Call] = []
     last_seen = time.monotonic()
-    try:
+    with contextlib.ExitStack() as stack:
+        if isinstance(getattr(client, "cluster", None), LocalCluster):
+            stack.enter_context(dask.config.set(PATIENCE))
+        stack.callback(lambda: client.cancel(list(running), force=True))
         while True:
             threads = sum(client.nthreads().values())
             last_seen = _last_seen(threads, last_seen)
@@ -99,8 +106,6 @@ def answers_from(
             if budget is not None:
                 _start_clocks(client, running, cargo)
                 yield from _cut_off(client, running, budget)
-    finally:
-        client.cancel(list(running), force=True)
 
 
 def _last_seen(threads: int, before: float) -> float:
@@ -195,7 +200,8 @@ def _cut_off(client: Any, running: dict[Any, _Running], budget: float) -> Iterat
         if run.worker is not None and seconds > budget * run.call.cells and not future.done():
             del running[future]
             client.cancel([future], force=True)
-            client.restart_workers([run.worker])
+            with contextlib.suppress(KeyError):  # of a worker that has died meanwhile
+                client.restart_workers([run.worker], raise_for_error=False)
             message = f"Not finished after {budget:g} s for each cell. Give a larger `budget`."
             yield run.call, failed(run.call, Ending.OUT_OF_BUDGET, message, seconds)
 

@@ -296,6 +296,22 @@ def test_a_worker_that_dies_costs_its_call_and_nothing_else(client: Any, sweep: 
     assert same_results(struck, sweep(cell, "undisturbed.zarr"))
 
 
+def test_a_worker_that_takes_long_to_return_is_not_given_up(client: Any, sweep: Any, tmp_path: Path):
+    """Dask gives up one that is away for so long after a death; here, no time at all."""
+    import dask.config
+
+    def cell(c: float, seed: int) -> dict[str, Any]:
+        if (c, seed) == (1.0, 1) and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"value": c + seed}
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0 s"}):
+        results = sweep(cell, client=client)
+        wait_for(lambda: sum(client.nthreads().values()) == 2)
+    assert same_results(results, sweep(cell, "undisturbed.zarr"))
+
+
 def test_a_call_that_kills_every_worker_stays_pending(client: Any, sweep: Any, tmp_path: Path):
     def cell(c: float, seed: int) -> dict[str, Any]:
         if (c, seed) == (1.0, 1) and not (tmp_path / "memory").exists():
@@ -308,8 +324,7 @@ def test_a_call_that_kills_every_worker_stays_pending(client: Any, sweep: Any, t
         unfinished = sweep(cell, client=client)
     assert unfinished.attrs["pending"] == 1
     (tmp_path / "memory").touch()
-    # In this process: a cluster that lost so many workers may be slow to replace them.
-    assert same_results(sweep(cell), sweep(cell, "undisturbed.zarr"))
+    assert same_results(sweep(cell, client=client), sweep(cell, "undisturbed.zarr"))
 
 
 def test_a_cell_over_its_budget_is_ended_and_is_a_value(client: Any, sweep: Any):
