@@ -73,6 +73,9 @@ def network_spectrum() -> cf.manifold.NetworkSpectrum:
 
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "orbits.Trajectory": lambda: cf.iterate(cf.DescentMap(TOY, 0.1), jnp.array([0.5, 0.0]), 5),
+    "orbits.Passages": lambda: cf.integrate(
+        TOY, jnp.array([0.5, 0.0]), 9.0, events=lambda t, y, args: y[1]
+    ).events["events"],
     "orbits.PrincipalComponents": lambda: cf.orbits.principal_components(points(5)),
     "fixed_points.Spectrum": lambda: cf.spectrum(TOY, jnp.zeros(2)),
     "fixed_points.FixedPoint": lambda: cf.classify(TOY, jnp.zeros(2)),

@@ -8,11 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
+import xarray as xr
 from jaxtyping import Array, Bool, Float, Int
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._trees import size
+from curlflow._trees import labelled_leaves, size
 from curlflow.system import Args, State, Time
 
 # How often a condition is looked at within a step, in small systems, whose steps are long, and in large ones.
@@ -67,10 +69,28 @@ class Event(eqx.Module):
 
 @result
 class Passages:
-    """When an orbit passed an event, shape (passages,), and in what states, with a leading axis of passages."""
+    """When an orbit passed an event, and in what states; part of a `Trajectory`.
+
+    Attributes
+    ----------
+    ts
+        The times, shape (passages,).
+    ys
+        The states then, with a leading axis of passages.
+    """
 
     ts: Float[Any, " passages"]
     ys: State
+
+    def to_xarray(self) -> xr.Dataset:
+        """The leaves of the states along `passage`, and the time of each."""
+        leaves = labelled_leaves(self.ys, "passage", taken=("time",))
+        return xr.Dataset(leaves, coords={"time": ("passage", np.asarray(self.ts))})
+
+    def __str__(self) -> str:
+        count = len(self.ts)
+        span = f" from t = {float(self.ts[0]):.6g} to {float(self.ts[-1]):.6g}" if count else ""
+        return f"Passages: {count}{span}"
 
 
 OneStop: TypeAlias = Literal["fixed point"] | Condition | Event

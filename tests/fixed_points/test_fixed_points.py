@@ -306,7 +306,9 @@ def test_leaves_are_not_taken_for_eigenvalues_or_kinds():
     data = point.to_xarray()
     np.testing.assert_array_equal(data["real"], classified.eigenvalues.real)
     assert (data["y_real"], data["kind"]) == (2.0, 0.5)
-    found = cf.fixed_points.FixedPoints((point, point), n_starts=2, n_converged=2, n_outside=0).to_xarray()
+    counts = dict.fromkeys(("n_starts", "n_converged", "n_outside", "n_not_finite"), 2)
+    outcome = cf.Outcome(cf.Ending.COMPLETED, None, "All are there.")
+    found = cf.fixed_points.FixedPoints((point, point), **counts, outcome=outcome).to_xarray()
     assert found["kind"].values.tolist() == ["unstable node"] * 2
     assert found["y_kind"].values.tolist() == [0.5] * 2
 
@@ -461,7 +463,7 @@ def test_a_start_where_the_field_is_not_finite_is_lost_alone():
             r"`guesses` must be finite, but has inf at index \(0, 1\)",
         ),
         ({"bounds": (jnp.ones(2), jnp.zeros(2))}, "lower corner below upper corner"),
-        ({"bounds": (jnp.zeros(2), [1.0, 1.0])}, "the same structure"),
+        ({"bounds": (jnp.zeros(2), {"y": jnp.ones(2)})}, "the same structure"),
         ({"bounds": (jnp.zeros(2), jnp.full(2, jnp.nan))}, r"`bounds\[1\]` must be finite"),
         ({"bounds": (jnp.zeros(3), jnp.ones(3))}, r"must have shape \(2,\)"),
         ({"bounds": (jnp.zeros(2), jnp.ones(2)), "starts": 0}, "`starts` must be at least 1, but is 0"),
