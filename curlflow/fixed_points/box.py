@@ -21,7 +21,7 @@ SMALL_PATCH = 16
 MOST_STARTS = 1024
 # The window's boundary in steps of this share of a side, halved so often where the field turns fast.
 BOUNDARY_STEPS = 1024
-HALVINGS = 40
+HALVINGS, MOST_POINTS = 40, 100_000
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def winding(box: Box, loop: Float[np.ndarray, "points 2"]) -> int | None:
     for _ in range(HALVINGS):
         turns = _turns(values)
         fast = np.flatnonzero(~(np.abs(turns) < np.pi / 4))
-        if not len(fast) or not np.isfinite(values).all():
+        if not len(fast) or len(points) > MOST_POINTS or not np.isfinite(values).all():
             break
         middles = (points[fast] + points[fast + 1]) / 2
         points = np.insert(points, fast + 1, middles, axis=0)

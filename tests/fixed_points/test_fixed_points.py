@@ -515,7 +515,7 @@ def normal_form(t, y, args):
         ("monkey saddle", (0.0, 0.0), -2),
         ("pitchfork", (0.0, 0.0), 1),
         ("squares", (0.1, 0.2), 0),
-        ("fifth power, turned", (0.1, -0.3), 1),
+        ("fifth power, turned", (0.1, -0.3), -1),
     ],
 )
 def test_a_multiple_root_is_found_once_and_its_index_counts(
