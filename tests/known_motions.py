@@ -243,8 +243,9 @@ SYSTEMS: dict[str, Known] = {
         TRANSIENT,
         SPACE,
         three,
-        "Yorke, Yorke 1979: chaotic until it meets the basin of C+ or C-",
+        "Yorke, Yorke 1979: chaotic until it meets the basin of C+ or C-; when it does hangs on rounding",
         polynomial(SPACE, partial(lorenz, 23.5)) | {"T": 3000.0},
+        (UNDECIDED, CHAOTIC, REST),
     ),
     "Lorenz beside the saddle": Known(
         REST,

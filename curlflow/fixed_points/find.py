@@ -244,7 +244,7 @@ class _Hunt:
     def follow(self, starting: Float[np.ndarray, "starts state"], size: np.ndarray) -> None:
         """Descend from starting points, and keep the fixed points among the ends."""
         box = self.box
-        for block in np.split(starting, len(starting) // self.together):
+        for block in np.split(starting, max(len(starting) // self.together, 1)) if len(starting) else ():
             ends = _descend(
                 box.system,
                 jnp.asarray((block - self.origin) / self.scale),
@@ -397,8 +397,8 @@ def _explained(box: Box, places: np.ndarray, index: int, found: int) -> Outcome:
     if poles and found + sum(turns for _, turns in poles) == index:
         where = ", ".join(f"({x:.3g}, {y:.3g})" for (x, y), _ in poles)
         return Outcome(Ending.COMPLETED, None, f"{words}; poles at {where} make up for the difference.")
-    remedy = "look at smaller boxes, and whether the field is continuous"
-    return Outcome(Ending.NOT_CONVERGED, None, f"{words}, so that some are missing: {remedy}.")
+    remedy = "or the field is not continuous between them: look at smaller boxes"
+    return Outcome(Ending.NOT_CONVERGED, None, f"{words}: some are missing, {remedy}.")
 
 
 def _poles(box: Box, places: np.ndarray) -> list[np.ndarray]:

@@ -192,7 +192,9 @@ def _balancing(J: np.ndarray) -> Float[np.ndarray, " state"]:
     """The scales of a matrix that its similarity to a balanced one needs; ones for a matrix that is not finite."""
     if not np.isfinite(J).all():
         return np.ones(len(J))
-    return scipy.linalg.matrix_balance(J, permute=False, separate=True)[1][0]
+    # SciPy also makes integers of the scales, in vain, which very large ones do not fit.
+    with np.errstate(invalid="ignore"):
+        return scipy.linalg.matrix_balance(J, permute=False, separate=True)[1][0]
 
 
 def _directions(n: int, count: int) -> Float[np.ndarray, "count state"]:

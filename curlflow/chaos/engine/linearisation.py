@@ -79,7 +79,9 @@ def _units(J: Float[np.ndarray, "n n"], y: State) -> PyTree[Array] | None:
     """
     if J.shape != (size(y), size(y)) or not np.isfinite(J).all():
         return None
-    units = matrix_balance(J, permute=False, separate=True)[1][0]
+    # SciPy also makes integers of the scales, in vain, which very large ones do not fit.
+    with np.errstate(invalid="ignore"):
+        units = matrix_balance(J, permute=False, separate=True)[1][0]
     if units.max() <= LARGEST_SPREAD * units.min():
         return None
     leaves, structure = jtu.tree_flatten(y)
