@@ -363,7 +363,7 @@ def test_curl_fraction_at_its_ends():
         (
             cf.toy_flow,
             [0.0, jnp.nan],
-            r"`y\[1\]` must be finite, but is nan|`y\[1\]` must be finite, but has nan",
+            r"`y` must be finite, but has nan at index 1",
         ),
         (lorenz, np.zeros(3, np.float32), "`y` must be float64, but its dtype is float32"),
         (lorenz, np.zeros(3, complex), "`y` must be real"),
