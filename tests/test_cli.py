@@ -158,7 +158,7 @@ def test_what_is_wrong_is_said_in_one_sentence(run: Any, tmp_path: Path, argumen
     ("arguments", "sentence"),
     [
         ("integrate --max-steps 0", "`--max-steps` must be at least 1, but is 0."),
-        ("integrate --start gaussian=1e9", "`--blow-up` must exceed the largest entry of y0"),
+        ("integrate --start gaussian=1e9 --blow-up 1e6", "`--blow-up` must exceed the largest entry of y0"),
         ("integrate --rtol 1e-20", "`--rtol` must lie between 2.2e-14"),
         ("integrate --rtol 0", "`--rtol` must be positive, but is 0."),
         ("integrate --atol -1", "`--atol` must not be negative, but is -1."),
