@@ -17,6 +17,8 @@ import numpy as np
 
 import curlflow as cf
 
+jax.config.update("jax_enable_x64", True)
+
 A = jnp.array
 TAU = 2 * np.pi
 CHAOTIC, PERIODIC, TORUS = "chaotic", "periodic", "quasi-periodic"
@@ -738,5 +740,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
     main(sys.argv[1:])
