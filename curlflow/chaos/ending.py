@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from curlflow._trees import size
+from curlflow.chaos.engine.map_steps import turn
 from curlflow.chaos.engine.tangent_system import (
     COLUMN_LOST,
     STEP_LIMIT,
@@ -19,7 +20,7 @@ from curlflow.chaos.engine.tangent_system import (
     RunState,
     TangentSystem,
 )
-from curlflow.orbits.ends import SLOWEST_POWER
+from curlflow.orbits.ends import follows_a_power
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, State
 
@@ -33,7 +34,7 @@ LEFT_OF_THE_WAY = 1e-3
 LOOKS_BACK = np.modf(np.arange(1, 9) * (5**0.5 - 1) / 2)[0]
 # A rate counts as positive at a state of rest above this share of the Jacobian's norm, if it had time for this growth.
 ROUNDED_RATE, SMALLEST_GROWTH = 1e-6, 0.1
-# A blow-up follows a power of the time left, no slower than this (see `_grows_without_bound`), until hardly any time is left.
+# A blow-up is followed until so many units in the last place of the time are left.
 MOST_ROUNDINGS = 1e4
 # Jacobians of up to so many dimensions are decomposed; in larger systems the tangent vectors of the run must tell.
 LARGEST_DECOMPOSED = 500
@@ -191,16 +192,9 @@ def _jacobian_there(tangent: TangentSystem, y: State, t: Array, steps: int) -> A
     """The Jacobian of a flow, or of so many steps of a map, on flattened states."""
     flat, unravel = ravel_pytree(y)
     system: Any = tangent.system
-
-    def value(flat: Array) -> Array:
-        if not tangent.is_map:
-            return ravel_pytree(system(t, unravel(flat), tangent.args))[0]
-        n, point = jnp.round(t).astype(jnp.int64), unravel(flat)
-        return ravel_pytree(
-            jax.lax.fori_loop(0, steps, lambda i, y: system.step(n + i, y, tangent.args), point)
-        )[0]
-
-    return jax.jacfwd(value)(flat)
+    if tangent.is_map:
+        return jax.jacfwd(turn(tangent, y, jnp.round(t).astype(jnp.int64), steps))(flat)
+    return jax.jacfwd(lambda flat: ravel_pytree(system(t, unravel(flat), tangent.args))[0])(flat)
 
 
 def _unstable_sentence(tangent: TangentSystem, t: float) -> str:
@@ -264,13 +258,11 @@ def _early_end(tangent: TangentSystem, state: RunState) -> Outcome | None:
 def _grows_without_bound(tangent: TangentSystem, y: State, t: Array) -> Array:
     """Whether a state that the steps cannot follow grows like a power of the time left, as in a blow-up in finite time.
 
-    Then |v|² / (|y| |a|) is p / (p + 1) along the power p, and |y| / |v| the time left, which is about the smallest step.
+    That time is |y| / |v|, then, and about as long as the smallest step.
     """
     system: Any = tangent.system
     velocity, acceleration = jax.jvp(
         lambda y: system(t, y, tangent.args), (y,), (system(t, y, tangent.args),)
     )
-    size_of_state, speed, change = map(optx.max_norm, (y, velocity, acceleration))
-    steep = speed * (speed / change) > SLOWEST_POWER * size_of_state
-    clock = jnp.maximum(jnp.abs(t), tangent.dt)
-    return steep & (size_of_state < MOST_ROUNDINGS * jnp.finfo(jnp.float64).eps * clock * speed)
+    time = jnp.maximum(jnp.abs(t), tangent.dt) * jnp.finfo(jnp.float64).eps * MOST_ROUNDINGS
+    return follows_a_power(y, velocity, acceleration) & (optx.max_norm(y) < time * optx.max_norm(velocity))

@@ -107,7 +107,8 @@ def verdict(
         How many leading exponents to compute. Two are needed, where the state is more than one number, and always computed;
         None means no more than those.
     observable
-        Function from the state to the number given to the 0–1 test; None means the coordinate that varies most.
+        Function from the state to the number given to the 0–1 test; None means that of the coordinates that vary most which
+        decorrelates soonest.
     angles
         The period of every coordinate that is an angle, and 0 for all others, in the form of the state: `[2 * jnp.pi, 0.0]`
         of a pendulum. An orbit closes when its angles are back but for whole periods.

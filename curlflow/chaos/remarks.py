@@ -1,14 +1,13 @@
 """What a run's exponents say beyond how it ended: averages over nothing, vanishing derivatives, sums that do not fit."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from curlflow._trees import size
+from curlflow.chaos.engine.map_steps import turn
 from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
 
 # Exponents below this, per turn of a cycle, may be those of a derivative that rounding keeps from 0.
@@ -68,16 +67,11 @@ def superstable(
     tiny = local.mean(axis=0) * period < np.log(SMALLEST_MULTIPLIER)
     if not tiny.any() or size(state.y) > LARGEST_MAP:
         return none
-    first, system = jnp.round(float(state.time)).astype(jnp.int64), tangent.system
-    flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, state.y))
-
-    def turn(numbers: Array) -> Array:
-        step: Any = system.step  # pyright: ignore[reportAttributeAccessIssue]
-        y = jax.lax.fori_loop(0, period, lambda i, y: step(first + i, y, tangent.args), unravel(numbers))
-        return ravel_pytree(y)[0]
-
+    y = jax.tree.map(jnp.asarray, state.y)
+    flat, first = ravel_pytree(y)[0], jnp.round(float(state.time)).astype(jnp.int64)
+    several = turn(tangent, y, first, period)
     signs = np.where(np.arange(flat.size) % 2, -1.0, 1.0) * ROUNDINGS * np.finfo(float).eps
-    jacobians = [np.asarray(jax.jacfwd(turn)(flat * (1 + shift * signs))) for shift in (-1, 0, 1)]
+    jacobians = [np.asarray(jax.jacfwd(several)(flat * (1 + shift * signs))) for shift in (-1, 0, 1)]
     if not np.isfinite(jacobians).all():
         return none
     below, here, above = (np.sort(np.abs(np.linalg.eigvals(J)))[::-1] for J in jacobians)

@@ -95,9 +95,7 @@ def weigh(
     motion, evidence = _settled(case)
     if motion is None:
         return _chaotic_or_undecided(case, evidence)
-    if ended is None:
-        return motion, evidence
-    if case.excluded.chaos is not None:
+    if ended is None or case.excluded.chaos is not None:
         return motion, evidence
     motion, told = judged(stretch_of_growth(spectrum, ended, case.coordinates.periods), motion)
     return motion, [*evidence, told]
@@ -248,9 +246,12 @@ def _chaotic_or_undecided(case: _Case, evidence: list[Evidence]) -> tuple[Motion
     grows, growth_evidence = growth_of_tangents(spectrum)
     aligns = alignment(spectrum)
     aligned = all(each.value < each.threshold for each in aligns)
-    K = zero_one(_series(case))
-    evidence = [*(each for each in evidence if each.indicator != "0–1 test"), K, growth_evidence, *aligns]
-    if not is_stationary(_series(case)[:, None], LARGEST_CHANGE):
+    series = _series(case)
+    K = zero_one(series)
+    # What was told on the way to here by the same indicators is not told twice.
+    told = {each.indicator for each in (K, growth_evidence)}
+    evidence = [*(each for each in evidence if each.indicator not in told), K, growth_evidence, *aligns]
+    if not is_stationary(series[:, None], LARGEST_CHANGE):
         # What still leaves an unstable solution grows all the time, and is not chaotic for that.
         sentence = "The orbit drifts, or its amplitude changes, by much; take a longer `Ttr` or `T`."
         return Motion.UNDECIDED, [*evidence, Evidence("stationarity", np.nan, np.nan, sentence)]

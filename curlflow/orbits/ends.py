@@ -118,9 +118,14 @@ def _grows_without_bound(problem: Problem, clock: Array, y: State, start: Array)
     velocity = problem.velocity(clock, y)
     one = (jnp.ones_like(clock), velocity)
     _, acceleration = jax.jvp(problem.velocity, (clock, y), one)
-    position, speed, change = (optx.max_norm(each) for each in (y, velocity, acceleration))
-    steep = speed * (speed / change) > SLOWEST_POWER * position
+    steep = follows_a_power(y, velocity, acceleration)
     return steep & problem.outgrows_time(10 * clock, y, velocity, start)
+
+
+def follows_a_power(y: State, velocity: State, acceleration: State) -> Bool[Array, ""]:
+    """Whether a state grows like a power of the time left: |v|² / (|y| |a|) is then p / (p + 1), whatever the time."""
+    position, speed, change = (optx.max_norm(each) for each in (y, velocity, acceleration))
+    return speed * (speed / change) > SLOWEST_POWER * position
 
 
 _grows = compiled(_grows_without_bound)

@@ -121,7 +121,6 @@ def iterate(
     if abs(first) + steps > MOST_COUNTED:
         raise ValueError(f"`steps` and `n0` must not exceed {MOST_COUNTED:.2g}, but are {steps} and {first}.")
     every = max(steps // DEFAULT_SAMPLES, 1) if every is None else _checks.positive_integer("every", every)
-    _require_observables({} if fold is None else fold)
     limit = float64(_checks.blow_up_limit(blow_up, y0))
     problem = Problem(system, args, observe, _checked_fold(fold), limit)
     _require_room(problem, y0, steps // every + 2)
@@ -152,16 +151,6 @@ def _require_room(problem: Problem, y0: State, states: int) -> None:
             f"`every` must be so large that what is saved fits into memory, but {states} states of {numbers} numbers "
             "do not. Save fewer, or fold what you need of them over the steps."
         )
-
-
-def _require_observables(fold: Any) -> None:
-    if not isinstance(fold, Mapping):
-        raise ValueError(f"`fold` must map names to observables, but is a {type(fold).__name__}.")
-    for name, observable in fold.items():
-        if not all(callable(getattr(observable, method, None)) for method in ("start", "add", "value")):
-            raise ValueError(
-                f"`fold` must hold observables with start, add and value, but {name!r} is a {type(observable).__name__}."
-            )
 
 
 def iterated(

@@ -1,14 +1,28 @@
 """Steps of a map: a state, and the frame pushed along by the derivative."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from curlflow.chaos.engine.tangent_system import BLOWN_UP, RunState, TangentSystem, outside, with_ends
+
+
+def turn(tangent: TangentSystem, like: Any, first: Array, steps: int) -> Callable[[Array], Array]:
+    """A number of steps of a map, from step number `first` on, as a function of flattened states."""
+    system: Any = tangent.system
+    unravel = ravel_pytree(like)[1]
+
+    def several(flat: Array) -> Array:
+        y = jax.lax.fori_loop(0, steps, lambda i, y: system.step(first + i, y, tangent.args), unravel(flat))
+        return ravel_pytree(y)[0]
+
+    return several
 
 
 def iterate(tangent: TangentSystem, state: RunState, begin: Array, end: Array) -> tuple[RunState, Array]:
