@@ -21,6 +21,7 @@ from curlflow.chaos.engine.tangent_system import (
     TangentSystem,
 )
 from curlflow.orbits.ends import follows_a_power
+from curlflow.orbits.solve import inner
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, State
 
@@ -51,11 +52,14 @@ class Looks(NamedTuple):
         After how many steps, at most 64, a map comes back again and again; 0 if it does not, and for flows.
     autonomous
         Whether a vector field was the same at other times; True for maps, which are not asked.
+    stayed
+        Whether the state is where it began, before the transient.
     """
 
     at_rest: Bool[np.ndarray, "*members"]
     cycle: Int[np.ndarray, "*members"]
     autonomous: Bool[np.ndarray, "*members"]
+    stayed: Bool[np.ndarray, "*members"]
 
 
 def look(tangent: TangentSystem, start: State, y: State, t: Float[np.ndarray, "*members"]) -> Looks:
@@ -64,17 +68,21 @@ def look(tangent: TangentSystem, start: State, y: State, t: Float[np.ndarray, "*
 
 
 @eqx.filter_jit
-def _look(tangent: TangentSystem, start: State, y: State, t: Array) -> tuple[Array, Array, Array]:
+def _look(tangent: TangentSystem, start: State, y: State, t: Array) -> tuple[Array, Array, Array, Array]:
     of_member = _look_at_map if tangent.is_map else _look_at_flow
 
-    def member(system: Any, args: Args, t: Array, start: State, y: State) -> tuple[Array, Array, Array]:
-        return of_member(tangent, system, args, t, start, y)
+    def member(
+        system: Any, args: Args, t: Array, start: State, y: State
+    ) -> tuple[Array, Array, Array, Array]:
+        way = optx.max_norm(jtu.tree_map(jnp.subtract, y, start))
+        stayed = way <= 64 * jnp.finfo(jnp.float64).eps * optx.max_norm(y)
+        return *of_member(tangent, system, args, t, way, y), stayed
 
     return tangent.over_systems(member)(t, start, y)
 
 
 def _look_at_flow(
-    tangent: TangentSystem, system: Any, args: Args, t: Array, start: State, y: State
+    tangent: TangentSystem, system: Any, args: Args, t: Array, way: Array, y: State
 ) -> tuple[Array, Array, Array]:
     tolerance = 10 * (tangent.atol + tangent.rtol * optx.max_norm(y))
 
@@ -88,8 +96,8 @@ def _look_at_flow(
         [jnp.all((v == v[0]) | (jnp.isnan(v) & jnp.isnan(v[0]))) for v in jtu.tree_leaves(velocity)]
     )
     # A motion all of which is smaller than the tolerance is not at rest for that.
-    way = jnp.maximum(optx.max_norm(jtu.tree_map(jnp.subtract, y, start)), optx.max_norm(y))
-    at_rest = jnp.all(left <= jnp.minimum(tolerance, LEFT_OF_THE_WAY * way))
+    size_of_motion = jnp.maximum(way, optx.max_norm(y))
+    at_rest = jnp.all(left <= jnp.minimum(tolerance, LEFT_OF_THE_WAY * size_of_motion))
     return at_rest, jnp.zeros((), int), jnp.all(same)
 
 
@@ -103,7 +111,7 @@ def _distance_left(velocity: State, acceleration: State) -> Array:
 
 
 def _look_at_map(
-    tangent: TangentSystem, system: Any, args: Args, t: Array, _: State, y: State
+    tangent: TangentSystem, system: Any, args: Args, t: Array, _: Array, y: State
 ) -> tuple[Array, Array, Array]:
     n = jnp.round(t).astype(jnp.int64)
     rounding = jnp.finfo(jnp.float64).eps * optx.max_norm(y)
@@ -143,7 +151,8 @@ def outcome_of(
     if early is not None:
         return early
     t, T = float(state.time), len(local) * float(tangent.dt)
-    if (looks.at_rest or looks.cycle) and _grows_there(tangent, state, looks, local, T):
+    # Who starts a run at an unstable fixed point asks for its exponents.
+    if (looks.at_rest or looks.cycle) and not looks.stayed and _grows_there(tangent, state, looks, local, T):
         return Outcome(Ending.UNDECIDED, t, _unstable_sentence(tangent, t))
     if looks.at_rest:
         message = f"At t = {t:.6g} the state is at rest: the exponents are those of a fixed point."
@@ -265,4 +274,5 @@ def _grows_without_bound(tangent: TangentSystem, y: State, t: Array) -> Array:
         lambda y: system(t, y, tangent.args), (y,), (system(t, y, tangent.args),)
     )
     time = jnp.maximum(jnp.abs(t), tangent.dt) * jnp.finfo(jnp.float64).eps * MOST_ROUNDINGS
-    return follows_a_power(y, velocity, acceleration) & (optx.max_norm(y) < time * optx.max_norm(velocity))
+    grows = (inner(y, velocity) > 0) & follows_a_power(y, velocity, acceleration)
+    return grows & (optx.max_norm(y) < time * optx.max_norm(velocity))

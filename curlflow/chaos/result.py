@@ -303,8 +303,10 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
 def spectrum_of(run: Run) -> LyapunovSpectrum:
     """The spectrum of one run."""
     looks = ending.look(run.tangent, run.first, run.state.y, np.asarray(run.state.time))
-    averages = _averages(run.log_growth[..., None] / float(run.tangent.dt))
-    return _spectrum(run, _Settings.of(run), run.state, looks, *averages)
+    settings = _Settings.of(run)
+    length = int(_before_escape(run, settings, np.asarray(run.state.escape)))
+    averages = _averages(run.log_growth[:length, :, None] / settings.dt)
+    return _spectrum(run, settings, run.state, looks, *averages)
 
 
 def ensemble_of(run: Run) -> LyapunovEnsemble:
@@ -345,9 +347,16 @@ class _Settings(NamedTuple):
 
 def _lengths(run: Run, state: RunState, settings: _Settings) -> Int[np.ndarray, " members"]:
     """How many intervals every member averages over: up to its own escape, or to the end of its block."""
-    inside = (settings.times[:, None] <= state.escape).sum(axis=0)
     done = state.interval[blocks.block_of_members(state)] - run.transient
-    return np.minimum(inside, np.maximum(done, 0))
+    return np.minimum(_before_escape(run, settings, np.asarray(state.escape)), np.maximum(done, 0))
+
+
+def _before_escape(
+    run: Run, settings: _Settings, escape: Float[np.ndarray, "*members"]
+) -> Int[np.ndarray, "*members"]:
+    """How many intervals end before a time of escape, which the solver of a flow knows to its tolerance only."""
+    margins = 0.0 if run.tangent.is_map else 10 * settings.tolerances["rtol"] * np.abs(settings.times)
+    return np.sum(np.expand_dims(escape, -1) >= settings.times + margins, axis=-1)
 
 
 def _averages(

@@ -90,7 +90,7 @@ def weigh(
         return Motion.UNDECIDED, []
     ended = end_of_growth(spectrum.local[:, 0], spectrum.dt)
     if ending in SETTLED and ended is None:
-        return SETTLED[ending], []
+        return _settled_all_the_time(spectrum)
     case = _case(spectrum, observable, periods, forcing, ended)
     motion, evidence = _settled(case)
     if motion is None:
@@ -99,6 +99,17 @@ def weigh(
         return motion, evidence
     motion, told = judged(stretch_of_growth(spectrum, ended, case.coordinates.periods), motion)
     return motion, [*evidence, told]
+
+
+def _settled_all_the_time(spectrum: LyapunovSpectrum) -> tuple[Motion, list[Evidence]]:
+    """What a run has seen of itself, if tangent vectors do not grow there: an orbit beside it would leave it."""
+    largest, resolved = float(spectrum.exponents[0]), float(spectrum.resolution[0])
+    if largest > resolved:
+        sentence = (
+            "The orbit began at an unstable point and stayed there: where others go, a start beside it tells."
+        )
+        return Motion.UNDECIDED, [Evidence("largest exponent", largest, resolved, sentence)]
+    return SETTLED[spectrum.outcome.ending], []
 
 
 def _case(

@@ -52,6 +52,14 @@ def test_rest_at_an_unstable_point_is_no_end_reached():
     assert outcome(PLANE, [1.0, 1.0], T=200.0, **focus).ending is Ending.FIXED_POINT
 
 
+def test_exponents_of_an_unstable_fixed_point_may_be_asked_for():
+    # At the origin of the Lorenz system the largest is (−11 + √1201)/2. Where an orbit goes, it does not tell.
+    at_origin = cf.verdict(SPACE, jnp.zeros(3), T=100.0, Ttr=20.0, args=coefficients(SPACE, lorenz_28))
+    assert at_origin.spectrum.outcome.ending is Ending.FIXED_POINT
+    assert at_origin.spectrum.exponents[0] == pytest.approx((1201**0.5 - 11) / 2, rel=1e-6)
+    assert at_origin.motion == "undecided"
+
+
 def test_a_map_whose_digits_ran_out_has_not_come_to_rest():
     found = outcome(Map(lambda n, y: jnp.mod(4 * y, 1.0)), [0.1234567], T=200)
     assert found.ending is Ending.UNDECIDED

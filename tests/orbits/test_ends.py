@@ -297,6 +297,8 @@ def test_an_iteration_that_would_take_days_ends_soon_and_says_so():
 def test_an_iteration_refuses_what_cannot_be_counted_or_kept():
     start = jnp.array([1.0, 0.0])
     with pytest.raises(ValueError, match="`steps` and `n0` must not exceed"):
+        cf.iterate(TURN, start, 2**62, n0=1)
+    with pytest.raises(ValueError, match="`steps` must be less than 2⁶³"):
         cf.iterate(TURN, start, 10**30)
     with pytest.raises(ValueError, match="`every` must be so large that what is saved fits into memory"):
         cf.iterate(TURN, start, 10**12, every=1)

@@ -271,6 +271,6 @@ def test_integration_saves_what_is_observed_in_place_of_the_states(t1: float):
     with pytest.raises(ValueError, match="must have a method `loss`"):
         observed.loss()
     with pytest.raises(
-        ValueError, match="`observe` and a `stop` function must be used with one initial condition"
+        ValueError, match="`observe`, `events` and a `stop` function must be used with one initial condition"
     ):
         cf.integrate(flow, w0[None], t1, batch=True, observe=lambda t, w, args: w)
