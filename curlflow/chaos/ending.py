@@ -86,7 +86,7 @@ def _look_at_flow(
 ) -> tuple[Array, Array, Array]:
     tolerance = 10 * (tangent.atol + tangent.rtol * optx.max_norm(y))
 
-    def at(time: Array) -> tuple[State, Array]:
+    def at(time: Array) -> tuple[State, State]:
         return jax.jvp(lambda y: system(time, y, args), (y,), (system(time, y, args),))
 
     times = jnp.append(t, tangent.t0 + jnp.asarray(LOOKS_BACK) * (t - tangent.t0))

@@ -50,7 +50,7 @@ def _sum_fits(exponents: Float[np.ndarray, " k"], mean_divergence: float | None,
     if mean_divergence is None or len(exponents) < n or not np.isfinite([*exponents, mean_divergence]).all():
         return True
     sizes = float(np.abs(exponents).sum()) + abs(mean_divergence)
-    return abs(exponents.sum() - mean_divergence) <= SUM_RTOL * sizes + SUM_TOLERANCES * rtol
+    return abs(float(exponents.sum()) - mean_divergence) <= SUM_RTOL * sizes + SUM_TOLERANCES * rtol
 
 
 def superstable(

@@ -356,7 +356,7 @@ def _before_escape(
 ) -> Int[np.ndarray, "*members"]:
     """How many intervals end before a time of escape, which the solver of a flow knows to its tolerance only."""
     margins = 0.0 if run.tangent.is_map else 10 * settings.tolerances["rtol"] * np.abs(settings.times)
-    return np.sum(np.expand_dims(escape, -1) >= settings.times + margins, axis=-1)
+    return np.asarray(np.sum(np.expand_dims(escape, -1) >= settings.times + margins, axis=-1))
 
 
 def _averages(

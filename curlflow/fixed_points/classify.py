@@ -7,7 +7,7 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Inexact
 
 from curlflow import _checks
 from curlflow._results import result
@@ -234,7 +234,7 @@ def _range_and_null_space(J: np.ndarray, tolerance: float) -> tuple[int, np.ndar
 
 def _transverse_eigenvalues(
     J: np.ndarray, basis: np.ndarray, tolerance: float
-) -> tuple[Complex[np.ndarray, " rank"], Float[np.ndarray, " rank"], Complex[np.ndarray, "state rank"]]:
+) -> tuple[Complex[np.ndarray, " rank"], Float[np.ndarray, " rank"], Inexact[np.ndarray, "state rank"]]:
     """Eigenvalues of J compressed to its range, for each the error bar on it, and the eigenvectors of J.
 
     J = Q Qᵀ J has the nonzero eigenvalues of Qᵀ J Q. A simple eigenvalue of condition number κ moves by κ times the error of

@@ -194,7 +194,7 @@ class Watch(eqx.Module):
         local = self.local(step)
         branches = [lambda clock, y, each=each: self.value(each, clock, y) for each in self.events]
 
-        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             begin, end = bracket
             middle = begin + 0.5 * (end - begin)
             value = jax.lax.switch(event, branches, middle, local.evaluate(middle))

@@ -29,6 +29,7 @@ from curlflow.fixed_points.find import MOST_DESCENT_STEPS
 from curlflow.fixed_points.find import search as search_box
 from curlflow.fixed_points.linearize import dense_jacobian
 from curlflow.outcome import Outcome
+from curlflow.plane.nullclines import nullclines as find_nullclines
 from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
 from curlflow.system import Args, Flow, State, known
 
@@ -106,6 +107,9 @@ class Survey:
     separatrices
         Orbits of a planar flow that separate kinds of motion, each of shape (points, 2): the stable and unstable
         manifolds of saddles, and the orbits through the points at which a curve of fixed points changes its stability.
+    nullclines
+        The curves on which the first and the second component of the in-plane velocity vanish, each of shape (points, 2);
+        None if they were not asked for.
     completeness
         Whether these are all isolated fixed points of a planar flow, as in `FixedPoints.outcome`; None for a larger flow.
     """
@@ -121,17 +125,27 @@ class Survey:
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
     separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+    nullclines: tuple[tuple[Float[np.ndarray, "_ 2"], ...], ...] | None
     completeness: Outcome | None
+
+    def shows(self, place: Float[np.ndarray, "2"]) -> bool:
+        """Whether a point of the plane lies in the window; its edge belongs to it."""
+        box = np.array([self.xlim, self.ylim])
+        return bool(_is_inside(((place - box[:, 0]) / np.ptp(box, axis=1))[None])[0])
 
     def to_xarray(self) -> xr.Dataset:
         """Velocity, loss and share out of the plane along `component`, `y` and `x`; what was found as lists of points.
 
         Fixed points stand along `fixed_point`. The points of all curves of fixed points stand along `curve_point`, those of
-        all separatrices along `separatrix_point`, each with the number of its own curve.
+        all separatrices along `separatrix_point`, those of the nullclines of each component along `nullcline_0_point` and
+        `nullcline_1_point`, each with the number of its own curve.
         """
         loss = {} if self.loss is None else {"loss": (("y", "x"), self.loss)}
         places = [self.plane.place(point.point) for point in self.fixed_points]
         transverse = [curve.transverse for curve in self.curves]
+        nullclines: dict[str, Any] = {}
+        for component, curves in enumerate(self.nullclines or ()):
+            nullclines |= _listed(f"nullcline_{component}", curves)
         return xr.Dataset(
             {
                 "velocity": (("component", "y", "x"), self.velocity),
@@ -142,6 +156,7 @@ class Survey:
                 **_listed("curve", [curve.points for curve in self.curves]),
                 "curve_transverse": ("curve_point", np.concatenate([np.zeros(0), *transverse])),
                 **_listed("separatrix", self.separatrices),
+                **nullclines,
             },
             coords={"x": self.x, "y": self.y},
             attrs={
@@ -179,6 +194,7 @@ def survey(
     *,
     plane: Plane | None = None,
     resolution: int = 201,
+    nullclines: bool = False,
     t: float = 0.0,
     args: Args = None,
 ) -> Survey:
@@ -194,6 +210,9 @@ def survey(
         Which plane; None if the state is an array of two numbers.
     resolution
         Grid points along each axis.
+    nullclines
+        Whether to find the curves on which one component of the velocity vanishes: all branches that the grid resolves, those
+        where it touches zero too. Poles and jumps of the velocity are none.
     t, args
         Time and arguments at which the vector field is taken.
 
@@ -225,8 +244,8 @@ def survey(
     loss_of = known(system, "loss")
     loss = None if loss_of is None else np.asarray(_everywhere(loss_of, plane.embed(grid)))
     fixed_points, curves, separatrices, completeness = (), (), (), None
+    window = _Window(_InPlane(system, plane), np.array([xlim, ylim]), t, args)
     if plane.is_whole_space:
-        window = _Window(_InPlane(system, plane), np.array([xlim, ylim]), t, args)
         fixed_points, curves, completeness = _fixed_set(window)
         separatrices = _separatrices(window, fixed_points, curves)
     return Survey(
@@ -241,6 +260,7 @@ def survey(
         fixed_points=fixed_points,
         curves=curves,
         separatrices=separatrices,
+        nullclines=_nullclines(window, resolution) if nullclines else None,
         completeness=completeness,
     )
 
@@ -302,6 +322,11 @@ class _Window:
 def _is_inside(points: np.ndarray) -> np.ndarray:
     """Whether points in units of a window's sides lie in it, or beside its edge by rounding."""
     return np.all((points >= -EDGE) & (points <= 1 + EDGE), axis=-1)
+
+
+def _nullclines(window: _Window, resolution: int) -> tuple[tuple[Float[np.ndarray, "_ 2"], ...], ...]:
+    found = find_nullclines(window.scaled, resolution, window.t, window.args)
+    return tuple(tuple(window.outside(curve) for curve in curves) for curves in found)
 
 
 @eqx.filter_jit

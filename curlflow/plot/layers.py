@@ -6,8 +6,8 @@ from typing import Any, Literal
 import matplotlib.patheffects as path_effects
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
-from matplotlib.contour import QuadContourSet
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
@@ -16,7 +16,6 @@ from matplotlib.streamplot import StreamplotSet
 
 from curlflow.fixed_points import FixedPoint, Kind
 from curlflow.orbits.trajectory import Trajectory
-from curlflow.plane.planes import Plane
 from curlflow.plane.survey import FixedCurve, Survey
 from curlflow.plot import style
 
@@ -45,6 +44,13 @@ _MARKS: dict[Kind, dict[str, Any]] = {
     },
     Kind.DEGENERATE: {"marker": "D", "fillstyle": "left", "markerfacecolor": "black", "markersize": 4.5},
 }
+# How a curve of fixed points looks, by the sign of the eigenvalue across it.
+_STABILITY: dict[float, tuple[str, Any]] = {
+    -1.0: ("fixed points, stable", "solid"),
+    0.0: ("fixed points, neutral", (0, (1, 1))),
+    1.0: ("fixed points, unstable", (0, (3, 1.5))),
+}
+CURVE_LABELS = tuple(label for label, _ in _STABILITY.values())
 _OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
 
 
@@ -62,11 +68,12 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
     }
     if background == "out of plane":
         return ax.imshow(seen.out_of_plane, extent=window, vmin=0.0, vmax=1.0, zorder=0, **look)
-    values = seen.loss if background == "loss" else np.linalg.norm(seen.velocity, axis=0)
-    if not np.max(values, where=np.isfinite(values), initial=0.0) > 0:  # pyright: ignore[reportCallIssue, reportArgumentType]
+    sampled = seen.loss if background == "loss" else np.linalg.norm(seen.velocity, axis=0)
+    values = np.where(np.isfinite(sampled), sampled, np.nan)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if not np.any(values > 0):
         return None
-    low, high = style.log_levels(values, decades=5.0)  # pyright: ignore[reportArgumentType]
-    return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    low, high = style.log_levels(values, decades=5.0)
+    return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)
 
 
 def draw_velocity(ax: Axes, seen: Survey, look: Velocity | None) -> StreamplotSet | Quiver | None:
@@ -89,31 +96,20 @@ def draw_velocity(ax: Axes, seen: Survey, look: Velocity | None) -> StreamplotSe
         speed = np.hypot(u, v)
         speed = np.where(speed > 0, speed, 1.0)
         grid = np.meshgrid(seen.x[every // 2 :: every], seen.y[every // 2 :: every])
-        return ax.quiver(
-            *grid, u / speed, v / speed, color=style.FIELD, pivot="mid", scale=28, width=0.003, zorder=1
-        )
+        # Along the flow on the page too, whatever the scales of its axes.
+        arrows = ax.quiver(*grid, u / speed, v / speed, angles="xy", pivot="mid", scale=28, width=0.003)
+        arrows.set(color=style.FIELD, zorder=1)
+        return arrows
     return None
 
 
-def draw_nullclines(ax: Axes, seen: Survey) -> tuple[QuadContourSet | None, ...]:
-    """The curves on which one component of the velocity vanishes; None for a component that does not change its sign."""
-    # Contours of the sampled components find every branch, horizontal and vertical ones too.
-    looks = [(style.GREEN, "dashdot"), (style.PURPLE, "dotted")]
-    return tuple(
-        ax.contour(
-            seen.x,
-            seen.y,
-            component,
-            levels=[0.0],
-            colors=[colour],
-            linestyles=[dash],
-            linewidths=1.1,
-            zorder=2,
-        )
-        if component.min() < 0 < component.max()
-        else None
-        for component, (colour, dash) in zip(seen.velocity, looks, strict=True)
-    )
+def draw_nullclines(ax: Axes, seen: Survey) -> tuple[LineCollection | None, ...]:
+    """The curves on which one component of the velocity vanishes; None for a component that has none in the window."""
+    drawn = []
+    for curves, (colour, dash) in zip(seen.nullclines or (), style.NULLCLINES, strict=False):
+        lines = LineCollection(curves, colors=[colour], linestyles=[dash], linewidths=1.1, zorder=2)
+        drawn.append(ax.add_collection(lines) if curves else None)
+    return tuple(drawn)
 
 
 def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
@@ -122,15 +118,19 @@ def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
 
 
 def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
-    """One line for every stretch of equal stability."""
-    attracts = curve.transverse < 0
-    breaks = np.flatnonzero(attracts[1:] != attracts[:-1]) + 1
+    """One line for every stretch of equal stability, labelled by it."""
+    signs = np.sign(curve.transverse)
+    # The one point at which the sign changes is no stretch of neutral ones.
+    between = np.flatnonzero((signs[1:-1] == 0) & (signs[:-2] != 0) & (signs[2:] != 0)) + 1
+    signs[between] = signs[between - 1]
+    breaks = np.flatnonzero(signs[1:] != signs[:-1]) + 1
     lines = []
-    for start, stop in zip([0, *breaks], [*breaks, len(attracts)], strict=True):
+    for start, stop in zip([0, *breaks], [*breaks, len(signs)], strict=True):
         # Each stretch reaches to the first point of the next one, so that no gap shows.
         points = curve.points[start : stop + 1]
-        dash = "solid" if attracts[start] else (0, (3, 1.5))
-        lines += ax.plot(*points.T, color=style.SOLUTION_MANIFOLD, linewidth=1.8, linestyle=dash, zorder=4)
+        label, dash = _STABILITY[signs[start]]
+        look = {"color": style.SOLUTION_MANIFOLD, "linewidth": 1.8, "linestyle": dash, "zorder": 4}
+        lines += ax.plot(*points.T, label=label, **look)
     return lines
 
 
@@ -142,21 +142,22 @@ def draw_fixed_points(ax: Axes, seen: Survey, further: Sequence[FixedPoint]) -> 
     ]
     changes = [place for curve in seen.curves for place in curve.stability_changes()]
     points += [(Kind.DEGENERATE, "change of stability", place) for place in changes]
-    return tuple(_mark(ax, *point) for point in points)
+    return tuple(_mark(ax, seen, *point) for point in points)
 
 
-def _mark(ax: Axes, kind: Kind, label: str, place: np.ndarray) -> Line2D:
+def _mark(ax: Axes, seen: Survey, kind: Kind, label: str, place: np.ndarray) -> Line2D:
     look = {
         "markersize": 5,
         "markeredgewidth": 0.9,
         "markeredgecolor": "black",
         "markerfacecoloralt": "white",
+        "clip_on": not seen.shows(place),  # a mark on the edge is seen whole
     }
     return ax.plot(*place, linestyle="none", zorder=7, label=label, **(look | _MARKS[kind]))[0]
 
 
 def draw_trajectories(
-    ax: Axes, plane: Plane, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
+    ax: Axes, seen: Survey, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
 ) -> tuple[Line2D, ...]:
     """Orbits with their starts and arrowheads, projected on the plane."""
     if isinstance(trajectories, Trajectory):
@@ -167,17 +168,17 @@ def draw_trajectories(
     labelled = (
         trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
     )
-    others = [style.PURPLE, style.GREEN, style.BLACK, style.BLUE]
     lines = []
-    for i, (label, orbit) in enumerate(labelled):
-        points = plane.project(orbit.ys)
-        colour = style.FLOW_COLOURS.get(label, others[i % len(others)])
-        line = ax.plot(
-            *points.T, color=colour, linewidth=1.5, label=label or None, zorder=5, path_effects=_OUTLINE
-        )[0]
-        ax.plot(*points[0], marker="o", markersize=3, color=colour, zorder=6)
+    for (label, orbit), (colour, dash) in zip(
+        labelled, style.orbit_looks(label for label, _ in labelled), strict=True
+    ):
+        points = seen.plane.project(orbit.ys)
+        look = {"color": colour, "linestyle": dash, "linewidth": 1.5, "path_effects": _OUTLINE, "zorder": 5}
+        lines += ax.plot(*points.T, label=label or None, **look)
+        ax.plot(
+            *points[0], marker="o", markersize=3, color=colour, clip_on=not seen.shows(points[0]), zorder=6
+        )
         _draw_arrowhead(ax, points, colour)
-        lines.append(line)
     return tuple(lines)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -12,6 +12,9 @@ from curlflow.plot.style import paper_style
 
 Arguments = ParamSpec("Arguments")
 Drawn = TypeVar("Drawn")
+
+# What constrained layout leaves free around a figure, and a little more, in inches; and the tallest figure, in widths.
+MARGIN, TALLEST = 0.1, 1.6
 Plot = Callable[Arguments, Drawn]
 
 
@@ -28,7 +31,7 @@ def own_figure(*, columns: int = 1, aspect: float) -> Iterator[Figure]:
 
 
 def on_own_figure(
-    *, columns: int = 1, aspect: float, panels: int = 1, finish: Callable[[Figure], None] | None = None
+    *, columns: int = 1, aspect: float, panels: int = 1, finish: Callable[[Figure, Any], None] | None = None
 ) -> Callable[[Plot[Arguments, Drawn]], Plot[Arguments, Drawn]]:
     """Let a plot draw on a figure of its own where it is given no axes.
 
@@ -42,7 +45,7 @@ def on_own_figure(
     panels
         How many axes the plot draws on, side by side with one y axis.
     finish
-        What is left to do to a figure of its own when all is drawn.
+        What is left to do to a figure of its own when all is drawn: a function of the figure and of what the plot returns.
 
     Returns
     -------
@@ -69,9 +72,21 @@ def on_own_figure(
                 kwargs[name] = figure.subplots(1, panels, sharey=True)
                 drawn = plot(*args, **kwargs)
                 if finish is not None:
-                    finish(figure)
+                    finish(figure, drawn)
             return drawn
 
         return wrapped
 
     return decorate
+
+
+def fit_height(figure: Figure) -> None:
+    """Give a figure whose axes have a shape of their own just the height that they and its legends need."""
+    width = figure.get_size_inches()[0]
+    figure.set_size_inches(width, TALLEST * width)
+    figure.draw_without_rendering()
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    panels = max(box.height for box in boxes if box is not None)
+    legends = sum(legend.get_window_extent().height for legend in figure.legends)
+    needed = (panels + legends) / figure.dpi + MARGIN * (1 + len(figure.legends))
+    figure.set_size_inches(width, min(needed, TALLEST * width))

@@ -1,16 +1,18 @@
 """Phase portraits: a flow's velocity, fixed points, solution manifold, separatrices and orbits in a plane."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.contour import QuadContourSet
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
 from matplotlib.streamplot import StreamplotSet
+from matplotlib.transforms import ScaledTranslation
 
 from curlflow import _checks
 from curlflow._results import result
@@ -21,8 +23,13 @@ from curlflow.plane.survey import Limits, Survey
 from curlflow.plane.survey import survey as look_at
 from curlflow.plot import layers
 from curlflow.plot.layers import Background, Velocity
-from curlflow.plot.own_figure import on_own_figure, own_figure
+from curlflow.plot.own_figure import fit_height, on_own_figure, own_figure
 from curlflow.system import Args, Flow
+
+Aspect = Literal["equal", "auto"] | float
+
+# Windows whose sides differ by more than this factor are drawn with a scale of its own for each axis.
+LONGEST_SIDE = 4.0
 
 
 @result
@@ -38,10 +45,10 @@ class Portrait:
     velocity
         The streamlines or the arrows, or None.
     nullclines
-        Two contour sets, for the first and the second component of the velocity, None for one that does not change its
-        sign in the window; empty if not drawn.
+        Two collections of lines, for the first and the second component of the velocity, None for one that does not vanish
+        in the window; empty if not drawn.
     manifold
-        Lines along curves of fixed points: solid where they attract, dashed where they do not.
+        Lines along curves of fixed points: solid where they attract, dashed where they repel, dotted where neither.
     separatrices
         Lines.
     fixed_points
@@ -53,11 +60,32 @@ class Portrait:
     ax: Axes
     background: AxesImage | None
     velocity: StreamplotSet | Quiver | None
-    nullclines: tuple[QuadContourSet | None, ...]
+    nullclines: tuple[LineCollection | None, ...]
     manifold: tuple[Line2D, ...]
     separatrices: tuple[Line2D, ...]
     fixed_points: tuple[Line2D, ...]
     trajectories: tuple[Line2D, ...]
+
+    def legend_handles(self) -> dict[str, Artist]:
+        """One artist for everything that the portrait shows, by its name: for a legend of your own, or of several panels.
+
+        >>> import curlflow as cf
+        >>> portrait = cf.phase_portrait(cf.toy_flow(), (-2, 2), (-2, 2), legend=False, resolution=21)
+        >>> handles = portrait.legend_handles()
+        >>> legend = portrait.ax.figure.legend(handles.values(), handles.keys(), loc="outside right")
+        >>> list(handles)
+        ['fixed points, stable', 'separatrix', 'saddle']
+        """
+        named = [line for line in self.trajectories if not str(line.get_label()).startswith("_")]
+        handles: dict[str, Artist] = {str(line.get_label()): line for line in named}
+        of_curves = {str(line.get_label()): line for line in self.manifold}
+        handles |= {name: of_curves[name] for name in layers.CURVE_LABELS if name in of_curves}
+        handles |= {"separatrix": self.separatrices[0]} if self.separatrices else {}
+        handles |= {str(mark.get_label()): mark for mark in self.fixed_points}
+        names = (self.ax.get_xlabel(), self.ax.get_ylabel())
+        for name, lines in zip(names, self.nullclines, strict=False):
+            handles |= {} if lines is None else {f"{name} nullcline": lines}
+        return handles
 
     def __str__(self) -> str:
         points, orbits = len(self.fixed_points), len(self.trajectories)
@@ -84,6 +112,7 @@ def phase_portrait(
     background: Background | None = "loss",
     velocity: Velocity | None = "streamlines",
     nullclines: bool = False,
+    aspect: Aspect | None = None,
     legend: bool = True,
     resolution: int = 201,
     t: float = 0.0,
@@ -117,8 +146,12 @@ def phase_portrait(
         "streamlines", "arrows" (of equal length), or None.
     nullclines
         Whether to draw the curves on which one component of the velocity vanishes, all branches.
+    aspect
+        "equal" for the same scale on both axes, "auto" for a window that fills its axes, or how long a unit of the second
+        axis is in units of the first. None takes "equal" for planar flows in windows whose sides differ by less than a factor
+        of 4, "auto" otherwise.
     legend
-        Whether to draw a legend.
+        Whether to draw a legend: below a figure of its own, and inside the axes that were given.
     resolution
         Grid points along each axis.
     t, args
@@ -143,7 +176,9 @@ def phase_portrait(
     >>> print(portrait)  # the centre, and two changes of stability
     Portrait: 3 fixed points, 1 trajectory, loss as background
     """
-    seen = look_at(system, xlim, ylim, plane=plane, resolution=resolution, t=t, args=args)
+    seen = look_at(
+        system, xlim, ylim, plane=plane, resolution=resolution, nullclines=nullclines, t=t, args=args
+    )
     return survey(
         seen,
         ax=ax,
@@ -151,7 +186,7 @@ def phase_portrait(
         fixed_points=fixed_points,
         background=background,
         velocity=velocity,
-        nullclines=nullclines,
+        aspect=aspect,
         legend=legend,
     )
 
@@ -202,7 +237,7 @@ def compare_portraits(
     """
     if len(systems) not in (2, 3):
         raise ValueError(f"`systems` must hold two or three vector fields, but holds {len(systems)}.")
-    with own_figure(columns=2, aspect=0.53 if len(systems) == 2 else 0.4) as figure:
+    with own_figure(columns=2, aspect=0.5) as figure:
         axes = figure.subplots(1, len(systems), sharey=True)
         panels = {}
         for ax, (title, system) in zip(axes, systems.items(), strict=True):
@@ -212,24 +247,41 @@ def compare_portraits(
             )
             ax.set_title(title, loc="left")
             ax.label_outer()
+            _give_shape(ax)
         handles = {
-            name: artist for panel in panels.values() for name, artist in _legend_handles(panel).items()
+            name: artist for panel in panels.values() for name, artist in panel.legend_handles().items()
         }
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+        fit_height(figure)
     return panels
 
 
-def _make_room_for_legend(figure: Figure) -> None:
-    """Give a figure of its own just the height that its square axes and the legend below them need."""
-    legend = figure.axes[0].get_legend()
-    if legend is None:
-        return
-    rows = -(-len(legend.get_texts()) // 2)
-    width = figure.get_size_inches()[0]
-    figure.set_size_inches(width, 0.99 * width + 0.2 + 0.15 * rows)
+def _give_shape(ax: Axes) -> None:
+    """Make axes square that would fill whatever room there is, and put them above their legend."""
+    ax.set_anchor("N")
+    if ax.get_aspect() == "auto":
+        ax.set_box_aspect(1)
 
 
-@on_own_figure(aspect=1.0, finish=_make_room_for_legend)
+def _finish(figure: Figure, portrait: Portrait) -> None:
+    """A figure of its own is as high as its axes and the legend below them need."""
+    _give_shape(portrait.ax)
+    if portrait.ax.get_legend() is not None:
+        _put_legend_below(portrait)
+    fit_height(figure)
+
+
+def _put_legend_below(portrait: Portrait) -> None:
+    """The legend below the axis and its label, however high the axes are."""
+    ax, handles = portrait.ax, portrait.legend_handles()
+    axis = ax.xaxis.get_tightbbox()
+    assert axis is not None
+    below = ScaledTranslation(0, (axis.y0 - ax.bbox.y0) / ax.figure.dpi - 0.06, ax.figure.dpi_scale_trans)
+    place = {"bbox_to_anchor": (0.5, 0.0), "bbox_transform": ax.transAxes + below}
+    ax.legend(list(handles.values()), list(handles), loc="upper center", ncols=2, borderaxespad=0.0, **place)
+
+
+@on_own_figure(aspect=1.0, finish=_finish)
 def survey(
     seen: Survey,
     *,
@@ -238,7 +290,7 @@ def survey(
     fixed_points: Sequence[FixedPoint] = (),
     background: Background | None = "loss",
     velocity: Velocity | None = "streamlines",
-    nullclines: bool = False,
+    aspect: Aspect | None = None,
     legend: bool = True,
 ) -> Portrait:
     """Draw what a `Survey` holds: `phase_portrait` for results that are already computed.
@@ -249,7 +301,7 @@ def survey(
         What `curlflow.plane.survey` returned.
     ax
         Matplotlib axes to draw on; None makes a new figure in the paper's style.
-    trajectories, fixed_points, background, velocity, nullclines, legend
+    trajectories, fixed_points, background, velocity, aspect, legend
         As in `phase_portrait`.
 
     Returns
@@ -260,7 +312,8 @@ def survey(
     Raises
     ------
     ValueError
-        If `background` or `velocity` is unknown, or a trajectory or fixed point is not a state of the plane's system.
+        If `background`, `velocity` or `aspect` is unknown, or a trajectory or fixed point is not a state of the plane's
+        system.
 
     Examples
     --------
@@ -272,51 +325,34 @@ def survey(
     assert ax is not None
     _checks.require_one_of("background", background, ("loss", "speed", "out of plane", None))
     _checks.require_one_of("velocity", velocity, ("streamlines", "arrows", None))
+    if isinstance(aspect, str) or aspect is None:
+        _checks.require_one_of("aspect", aspect, ("equal", "auto", None))
+    else:
+        _checks.positive_number("aspect", aspect)
     portrait = Portrait(
         ax=ax,
         background=layers.draw_background(ax, seen, background),
         velocity=layers.draw_velocity(ax, seen, velocity),
-        nullclines=layers.draw_nullclines(ax, seen) if nullclines else (),
+        nullclines=layers.draw_nullclines(ax, seen),
         manifold=tuple(line for curve in seen.curves for line in layers.draw_fixed_curve(ax, curve)),
         separatrices=tuple(layers.draw_separatrix(ax, orbit) for orbit in seen.separatrices),
         fixed_points=layers.draw_fixed_points(ax, seen, fixed_points),
-        trajectories=layers.draw_trajectories(ax, seen.plane, trajectories),
+        trajectories=layers.draw_trajectories(ax, seen, trajectories),
     )
     ax.set(xlim=seen.xlim, ylim=seen.ylim, xlabel=seen.plane.labels[0], ylabel=seen.plane.labels[1])
-    ax.set_aspect("equal" if seen.plane.is_whole_space else "auto")
+    ax.set_aspect(_aspect(seen) if aspect is None else aspect)
     if portrait.background is not None and background != "loss":
         label = "share of speed out of plane" if background == "out of plane" else "speed"
-        ax.figure.colorbar(portrait.background, ax=ax, label=label, shrink=0.7, aspect=30, pad=0.02)
-    if legend:
-        _draw_legend(ax, portrait)
+        beside = ax.inset_axes((1.03, 0.15, 0.03, 0.7))
+        ax.figure.colorbar(portrait.background, cax=beside, label=label)
+    handles = portrait.legend_handles()
+    if legend and handles:
+        ax.legend(list(handles.values()), list(handles), frameon=True, framealpha=0.8, edgecolor="none")
     return portrait
 
 
-def _draw_legend(ax: Axes, portrait: Portrait) -> None:
-    handles = _legend_handles(portrait)
-    if handles:
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "borderaxespad": 0.0}
-        ax.legend(list(handles.values()), list(handles), **place)
-
-
-def _legend_handles(portrait: Portrait) -> dict[str, Artist]:
-    """One artist for everything that the portrait shows, by its name."""
-    named = [line for line in portrait.trajectories if not str(line.get_label()).startswith("_")]
-    handles: dict[str, Artist] = {str(line.get_label()): line for line in named}
-    solid = [line for line in portrait.manifold if line.get_linestyle() == "-"]
-    dashed = [line for line in portrait.manifold if line.get_linestyle() != "-"]
-    handles |= {"fixed points, stable": solid[0]} if solid else {}
-    handles |= {"fixed points, unstable": dashed[0]} if dashed else {}
-    handles |= {"separatrix": portrait.separatrices[0]} if portrait.separatrices else {}
-    handles |= {str(mark.get_label()): mark for mark in portrait.fixed_points}
-    names = (portrait.ax.get_xlabel(), portrait.ax.get_ylabel())
-    for name, contours in zip(names, portrait.nullclines, strict=False):
-        if contours is None:
-            continue
-        look = {
-            "color": contours.get_edgecolor()[0],
-            "linestyle": contours.get_linestyle()[0],
-            "linewidth": 1.1,
-        }
-        handles[f"{name} nullcline"] = Line2D([], [], **look)
-    return handles
+def _aspect(seen: Survey) -> Aspect:
+    """Equal scales, where that leaves both axes long enough to be read and both are distances."""
+    width, height = np.ptp(seen.xlim), np.ptp(seen.ylim)
+    is_readable = max(width, height) < LONGEST_SIDE * min(width, height)
+    return "equal" if seen.plane.is_whole_space and is_readable else "auto"

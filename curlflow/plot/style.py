@@ -1,6 +1,6 @@
 """The look of every figure: journal widths, embedded fonts, colours that survive colour blindness and grey printing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,11 +26,16 @@ VERMILION: Final = "#D55E00"
 GREEN: Final = "#009E73"
 ORANGE: Final = "#E69F00"
 PURPLE: Final = "#882255"
+SKY_BLUE: Final = "#56B4E9"
 GREY: Final = "#7F7F7F"
 
 CURL_FLOW: Final = BLUE
 GRADIENT_FLOW: Final = ORANGE
 FLOW_COLOURS: Final = {"curl flow": CURL_FLOW, "gradient flow": GRADIENT_FLOW, "": CURL_FLOW}
+# Orbits without a colour of their own go through these: solid, dashed, dash-dotted, then with more dots between the dashes.
+ORBIT_COLOURS: Final = (PURPLE, SKY_BLUE, BLACK)
+ORBIT_DASHES: Final = ("solid", "dashed", "dashdot")
+NULLCLINES: Final = ((GREEN, "dashdot"), (ORANGE, "dotted"))
 SOLUTION_MANIFOLD: Final = VERMILION
 FIELD: Final = "#66727e"
 
@@ -81,6 +86,19 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     width = SINGLE_COLUMN if columns == 1 else DOUBLE_COLUMN
     with mpl.rc_context({**PAPER, "figure.figsize": (width, aspect * width)}):
         yield
+
+
+def orbit_looks(labels: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """A colour and a dash for every orbit, by its label: no two of those without a colour of their own look alike."""
+    others = 0
+    for label in labels:
+        if label in FLOW_COLOURS:
+            yield FLOW_COLOURS[label], "solid"
+            continue
+        dash, colour = divmod(others, len(ORBIT_COLOURS))
+        is_named = dash < len(ORBIT_DASHES)
+        yield ORBIT_COLOURS[colour], ORBIT_DASHES[dash] if is_named else (0, (4, 1) + (1, 1) * (dash - 1))
+        others += 1
 
 
 def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:

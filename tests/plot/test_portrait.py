@@ -94,31 +94,25 @@ def test_the_gradient_flows_manifold_is_solid_everywhere(gradient: cf.plane.Surv
 # ------------------------------------------------------------------------------------------- nullclines
 
 
-@pytest.mark.parametrize("resolution", [80, 81])  # with the axes between the grid lines, and on them
-def test_nullclines_have_all_their_branches(curl: cf.plane.Survey, resolution: int):
-    portrait = draw(regridded(curl, resolution), nullclines=True)
-    assert len(portrait.nullclines) == 2
-    for component, contours in enumerate(portrait.nullclines):
-        vertices = np.concatenate([path.vertices for path in contours.get_paths()])
-        # ẇ1 vanishes on the horizontal axis w2 = 0, and ẇ2 on the vertical one; both vanish on the hyperbola.
-        along, across = vertices[:, component], vertices[:, 1 - component]
-        on_axis = np.abs(across) < 2e-3
-        on_hyperbola = np.abs(vertices.prod(axis=1) - 1) < 0.01
-        assert (on_axis | on_hyperbola).all()
-        np.testing.assert_allclose([along[on_axis].min(), along[on_axis].max()], WINDOW)
-        assert np.diff(np.sort(along[on_axis])).max() < 0.06
-        for branch in (1.0, -1.0):
-            places = branch * along[on_hyperbola & (along * branch > 0)]
-            np.testing.assert_allclose([places.min(), places.max()], [0.5, 2.0], atol=0.01)
+@pytest.fixture(scope="module")
+def with_nullclines() -> cf.plane.Survey:
+    return cf.plane.survey(CURL, WINDOW, WINDOW, resolution=24, nullclines=True)
+
+
+def test_nullclines_are_the_surveys(with_nullclines: cf.plane.Survey):
+    portrait = draw(with_nullclines)
+    assert with_nullclines.nullclines is not None
+    for lines, curves in zip(portrait.nullclines, with_nullclines.nullclines, strict=True):
+        for path, curve in zip(lines.get_paths(), curves, strict=True):
+            np.testing.assert_array_equal(path.vertices, curve)
     assert portrait.nullclines[0].get_linestyle() != portrait.nullclines[1].get_linestyle()
-    draw(curl, nullclines=True)
     assert {"$w_1$ nullcline", "$w_2$ nullcline"} <= set(legend_of(plt.gcf()))
 
 
 def test_a_window_without_nullclines_is_drawn_without_a_word(curl: cf.plane.Survey):
-    velocity = np.stack([np.ones_like(curl.velocity[0]), np.zeros_like(curl.velocity[1])])
-    portrait = draw(replace(curl, velocity=velocity), nullclines=True, trajectories={"curl flow": orbit()})
+    portrait = draw(replace(curl, nullclines=((), ())), trajectories={"curl flow": orbit()})
     assert portrait.nullclines == (None, None)
+    assert draw(curl).nullclines == ()
     assert not any("nullcline" in entry for entry in legend_of(portrait.ax.figure))
 
 
@@ -159,6 +153,28 @@ def test_every_kind_has_a_mark_of_its_own(gradient: cf.plane.Survey):
     assert not {"unstable node", "unstable focus", "saddle"} & filled
 
 
+def test_a_neutral_stretch_of_fixed_points_is_neither_stable_nor_unstable(curl: cf.plane.Survey):
+    x = np.linspace(-1, 1, 41)
+    curve = cf.plane.FixedCurve(np.stack([x, x], 1), np.where(np.abs(x) < 0.3, 0.0, x))
+    one_point = cf.plane.FixedCurve(np.stack([x, -x], 1), x)  # exactly 0 in its middle
+    lines = draw(replace(curl, curves=(curve, one_point), separatrices=(), fixed_points=())).manifold
+    assert [line.get_label().removeprefix("fixed points, ") for line in lines] == [
+        "stable",
+        "neutral",
+        "unstable",
+        "stable",
+        "unstable",
+    ]
+    assert len({str(line._unscaled_dash_pattern) for line in lines}) == 3
+    assert "fixed points, neutral" in legend_of(plt.gcf())
+
+
+def test_marks_on_the_edge_of_the_window_are_seen_whole(gradient: cf.plane.Survey):
+    edge, outside = fixed_point(Kind.SADDLE, [2.0, 0.5]), fixed_point(Kind.SADDLE, [2.1, 0.5])
+    _, on_edge, beyond = draw(gradient, fixed_points=[edge, outside]).fixed_points
+    assert (on_edge.get_clip_on(), beyond.get_clip_on()) == (False, True)
+
+
 def test_separatrices_are_the_surveys(curl: cf.plane.Survey):
     lines = draw(curl).separatrices
     assert len(lines) == len(curl.separatrices) > 0
@@ -189,6 +205,13 @@ def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.plane.
     assert legend_of(portrait.ax.figure)[:3] == list(runs)
     starts = [line.get_xydata()[0] for line in portrait.ax.lines if line.get_markersize() == 3]
     np.testing.assert_array_equal(starts, [run.ys[0] for run in runs.values()])
+
+
+def test_any_number_of_trajectories_tell_apart(curl: cf.plane.Survey):
+    runs = {"curl flow": orbit(t1=1.0), **{f"start {i}": orbit(w0=(0.1 * i, 0.0), t1=1.0) for i in range(30)}}
+    lines = draw(curl, trajectories=runs).trajectories
+    looks = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}
+    assert len(looks) == len(runs)
 
 
 def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.plane.Survey):
@@ -240,6 +263,16 @@ def test_what_is_zero_everywhere_is_no_background(curl: cf.plane.Survey):
     assert draw(replace(curl, loss=0 * curl.loss), background="loss").background is None
 
 
+def test_where_the_loss_is_infinite_there_is_no_background(curl: cf.plane.Survey):
+    assert curl.loss is not None
+    loss = curl.loss.copy()
+    loss[3, 4], loss[5, 6] = np.inf, np.nan
+    image = draw(replace(curl, loss=loss)).background
+    assert image is not None
+    assert image.norm.vmax == curl.loss.max()
+    assert np.argwhere(np.isnan(image.get_array().filled(np.nan))).tolist() == [[3, 4], [5, 6]]
+
+
 def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.plane.Survey):
     arrows = draw(curl, velocity="arrows").velocity
     u, v = np.asarray(arrows.U), np.asarray(arrows.V)
@@ -248,6 +281,21 @@ def test_arrows_have_equal_length_and_the_velocitys_direction(curl: cf.plane.Sur
     np.testing.assert_allclose(
         np.stack([u, v], 1), expected / np.linalg.norm(expected, axis=1)[:, None], atol=1e-12
     )
+
+
+def test_arrows_point_along_the_flow_on_the_page_too(curl: cf.plane.Survey):
+    """Where the axes have different scales, the angle of an arrow is that of a short piece of orbit as it is drawn."""
+    turn = replace(curl, velocity=np.stack([100 * curl.velocity[0], curl.velocity[1] / 100]))
+    for aspect in ("auto", 1e4, "equal"):
+        portrait = draw(turn, velocity="arrows", aspect=aspect)
+        arrows, ax = portrait.velocity, portrait.ax
+        ax.figure.canvas.draw()
+        to_page, along = ax.transData.transform, 1e-6 * np.stack([arrows.U, arrows.V], 1)
+        expected = to_page(arrows.XY + along) - to_page(arrows.XY)
+        outline = arrows.get_paths()
+        tips = np.stack([path.vertices[3] - path.vertices[[0, 6]].mean(axis=0) for path in outline])
+        cosine = np.sum(tips * expected, 1) / np.linalg.norm(tips, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosine.min() > 0.999
 
 
 def test_streamlines_follow_the_velocity(curl: cf.plane.Survey):
@@ -277,6 +325,33 @@ def test_a_portrait_alone_has_a_columns_width():
     assert portrait.background is not None
     assert portrait.velocity is not None
     assert portrait.nullclines == ()
+
+
+@pytest.mark.parametrize(
+    ("ylim", "expected"),
+    [((-2, 2), 1.0), ((-0.6, 0.6), 1.0), ((-0.4, 0.4), "auto"), ((-7, 7), 1.0), ((0, 1e3), "auto")],
+)
+def test_a_figure_of_its_own_fits_a_window_of_any_shape(curl: cf.plane.Survey, ylim: Any, expected: Any):
+    portrait = cf.plot.survey(replace(curl, ylim=ylim))
+    ax, figure = portrait.ax, portrait.ax.figure
+    figure.canvas.draw()
+    assert ax.get_aspect() == expected
+    box, legend, label = (part.get_window_extent() for part in (ax, ax.get_legend(), ax.xaxis.label))
+    assert not legend.overlaps(label)
+    assert legend.y0 >= 0
+    # Hardly any of the figure is empty.
+    above, below = figure.bbox.height - ax.get_tightbbox().y1, legend.y0
+    assert above + below < 0.2 * figure.dpi
+    assert min(box.width, box.height) > 0.2 * figure.bbox.width
+    assert min(portrait.ax.get_position().extents) >= 0
+
+
+def test_the_scales_of_the_axes_may_be_chosen(curl: cf.plane.Survey):
+    assert draw(curl, aspect="auto").ax.get_aspect() == "auto"
+    assert draw(curl, aspect=2).ax.get_aspect() == 2.0
+    for wrong in ("square", -1.0, float("nan")):
+        with pytest.raises(ValueError, match="`aspect` must be"):
+            draw(curl, aspect=wrong)
 
 
 def test_the_given_axes_are_drawn_on(curl: cf.plane.Survey):
@@ -321,7 +396,7 @@ def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("W1[0, 0]", "W2[0, 1]")
     assert portrait.background is not None
     assert (portrait.background.norm.vmin, portrait.background.norm.vmax) == (0.0, 1.0)
-    assert [other.get_ylabel() for other in ax.figure.axes[1:]] == ["share of speed out of plane"]
+    assert [other.get_ylabel() for other in ax.child_axes] == ["share of speed out of plane"]
     assert (portrait.manifold, portrait.separatrices) == ((), ())
     assert [mark.get_label() for mark in portrait.fixed_points] == ["saddle-centre"]
     np.testing.assert_allclose(portrait.fixed_points[0].get_xydata(), [[0.0, 0.0]])
@@ -377,7 +452,9 @@ def test_paper_style_sets_journal_widths_and_nothing_outside(columns: int, width
 @pytest.fixture(scope="module")
 def pdf(curl: cf.plane.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cf.plot.paper_style():
-        portrait = cf.plot.survey(curl, nullclines=True, trajectories={"curl flow": orbit()})
+        portrait = cf.plot.survey(
+            replace(curl, nullclines=(curl.separatrices, ())), trajectories={"": orbit()}
+        )
     path = cf.plot.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
     plt.close(portrait.ax.figure)
     return path
