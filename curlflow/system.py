@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._traced import NotTraceable, require_arguments, shapes_of
 from curlflow._trees import float64
 
 # To a type checker a state is whatever the system says it is: every pytree of arrays is one.
@@ -228,6 +229,7 @@ def require_flow(system: Any) -> Flow:
             "`system` must be a vector field called as f(t, y, args), "
             f"but is {type(system).__name__}, which cannot be called."
         )
+    require_arguments("system", system, ("t", "y", "args"))
     return system
 
 
@@ -237,6 +239,7 @@ def require_map(system: Any) -> Map:
         raise ValueError(
             f"`system` must be a map with a method step(n, y, args), but {type(system).__name__} has none: integrate flows."
         )
+    require_arguments("system.step", known(system, "step"), ("n", "y", "args"))
     return system
 
 
@@ -286,13 +289,16 @@ def require_network(network: Any) -> Network:
 
 def require_same_structure(fn: Callable[[State], State], y: State) -> None:
     """Refuse a system whose value does not look like the state: same pytree, same shapes, same dtypes."""
-    value = jax.eval_shape(fn, y)
+    value = shapes_of("system", lambda y: jtu.tree_map(jnp.asarray, fn(y)), y)
+    if isinstance(value, (list, tuple)) and jtu.treedef_is_leaf(jtu.tree_structure(y)):
+        raise NotTraceable(
+            f"`system` must return one array like its state, but returned a {type(value).__name__}: "
+            "write jnp.stack([…]) around its entries."
+        )
     if jtu.tree_structure(value) != jtu.tree_structure(y):
-        is_sequence = isinstance(value, (list, tuple)) and jtu.treedef_is_leaf(jtu.tree_structure(y))
-        remedy = " Make one array of its entries: jnp.stack([…])." if is_sequence else ""
         raise ValueError(
             "`system` must return a pytree like its state, "
-            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(value)}.{remedy}"
+            f"but for the state {jtu.tree_structure(y)} it returned {jtu.tree_structure(value)}."
         )
     for (path, leaf), found in zip(jtu.tree_leaves_with_path(y), jtu.tree_leaves(value), strict=True):
         if found.shape != leaf.shape or found.dtype != leaf.dtype:

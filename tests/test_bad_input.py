@@ -331,7 +331,7 @@ INTEGRATION: dict[str, Case] = {
     "toy state too long": (lambda: integrate(system=TOY, y0=np.ones(3)), "`w` must have shape (2,)"),
     "field of another structure": (
         lambda: integrate(system=lambda t, y, args: (y, y)),
-        "`system` must return a pytree like its state, but for the state",
+        "`system` must return one array like its state, but returned a tuple: write jnp.stack",
     ),
     "field of another shape": (
         lambda: integrate(system=lambda t, y, args: y[0]),

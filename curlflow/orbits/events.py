@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._traced import require_arguments, shapes_of
 from curlflow._trees import labelled_leaves, size
 from curlflow.system import Args, State, Time
 
@@ -127,7 +128,8 @@ def _event(name: str, given: Any) -> Event | Literal["fixed point"]:
 def check_events(name: str, events: Mapping[str, Event], t: Array, y: State, args: Args) -> None:
     """Refuse a condition whose value is neither one real number nor one truth value."""
     for key, event in events.items():
-        value = eqx.filter_eval_shape(lambda event=event: jnp.asarray(event.condition(t, y, args)))
+        require_arguments(name, event.condition, ("t", "y", "args"))
+        value = shapes_of(name, lambda event=event: jnp.asarray(event.condition(t, y, args)))
         if value.shape != () or not (value.dtype == bool or jnp.issubdtype(value.dtype, jnp.floating)):
             where = "" if key == name else f" (`{key}`)"
             raise ValueError(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._traced import require_arguments, shapes_of
 from curlflow._trees import float64, floats_to_arrays, size, take
 from curlflow.orbits.ends import (
     batch_outcomes_of,
@@ -205,6 +206,9 @@ def integrate(
     seconds = _check_start(system, problem.t0, y0, args, batch)
     check_events("stop", problem.stops, problem.t0, y0, args)
     check_events("events", problem.events, problem.t0, y0, args)
+    if observe is not None:
+        require_arguments("observe", observe, ("t", "y", "args"))
+        shapes_of("observe", observe, problem.t0, y0, args)
     return solved(problem, y0, times, seconds)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._traced import require_arguments, shapes_of
 from curlflow._trees import float64, floats_to_arrays
 from curlflow.orbits.pieces import DAY, PIECE, Interrupted, Pace
 from curlflow.orbits.solve import Observe
@@ -144,7 +145,8 @@ def _checked_fold(fold: Mapping[str, Streamed] | None) -> dict[str, Streamed]:
 def _require_room(problem: Problem, y0: State, states: int) -> None:
     saved = y0
     if problem.observe is not None:
-        saved = eqx.filter_eval_shape(lambda: _observed(problem, jnp.asarray(0), y0))
+        require_arguments("observe", problem.observe, ("n", "y", "args"))
+        saved = shapes_of("observe", lambda: _observed(problem, jnp.asarray(0), y0))
     numbers = sum(leaf.size for leaf in jtu.tree_leaves(saved))
     if states * numbers > MOST_NUMBERS:
         raise ValueError(

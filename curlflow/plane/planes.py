@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._traced import NotTraceable
 from curlflow._trees import flatten_states, float64, take
 from curlflow.fixed_points.linearize import spectrum
 from curlflow.orbits.series import leading_components
@@ -234,6 +235,8 @@ def checked_plane(system: Flow, plane: Plane | None, t: float, args: Args) -> Pl
     whole = coordinate_plane(jnp.zeros(2), 0, 1)
     try:
         flow_state(system, whole.origin, t, args)
+    except NotTraceable:
+        raise
     except (
         Exception
     ) as error:  # whatever a vector field raises when it is shown a state that it does not know

@@ -27,6 +27,7 @@ from curlflow.system import (
     known,
     pushed,
     require_flow,
+    require_map,
     velocity_and_tangents,
 )
 
@@ -152,6 +153,7 @@ class TangentSystem(eqx.Module):
     ):
         map_given = is_map(system)
         if map_given:
+            require_map(system)
             _refuse_flow_options(solver=solver, rtol=rtol, atol=atol, dtmax=dtmax, max_steps=max_steps)
         else:
             require_flow(system)
