@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 
 from curlflow._trees import size
 from curlflow.chaos.engine.map_steps import turn
+from curlflow.chaos.engine.runner import Run
 from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
+from curlflow.chaos.saltation import passes_jumps
 
 # Exponents below this, per turn of a cycle, may be those of a derivative that rounding keeps from 0.
 SMALLEST_MULTIPLIER = 1e-8
@@ -20,11 +22,10 @@ SUM_RTOL, SUM_TOLERANCES = 1e-3, 100
 
 
 def remarks(
-    tangent: TangentSystem,
+    run: Run,
     state: RunState,
     exponents: Float[np.ndarray, " k"],
     mean_divergence: float | None,
-    n: int,
     intervals: int,
 ) -> list[str]:
     """Sentences to add to a run's outcome; none where all is as expected."""
@@ -37,10 +38,16 @@ def remarks(
             f"{int(np.isneginf(exponents).sum())} of {len(exponents)} exponents is −∞: the derivative in its direction is 0 "
             "on the orbit, or cannot be told from 0 (superstable)."
         )
-    if not _sum_fits(exponents, mean_divergence, n, float(tangent.rtol)):
+    if not _sum_fits(exponents, mean_divergence, run.n, float(run.tangent.rtol)):
         found.append(
             f"The exponents add up to {exponents.sum():.6g} and not to the mean divergence {mean_divergence:.6g}: tighten "
             "`rtol`, or, if the system says itself what its `tangent` or `divergence` is, correct that."
+        )
+    if intervals and passes_jumps(run):
+        found.append(
+            "The vector field jumps on the orbit's way: what that does to the distance of neighbouring orbits (saltation) is "
+            "not in the exponents, which are those of the smooth parts alone. Make the jump a steep smooth function, e.g. "
+            "tanh(y / width) for sign(y), and take the limit of small widths."
         )
     return found
 

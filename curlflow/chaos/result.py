@@ -392,7 +392,7 @@ def _spectrum(
     local[-1:, superstable], stderr = -np.inf, np.where(superstable, 0.0, stderr)
     exponents = local.mean(axis=0) if count else np.full(len(stderr), np.nan)
     divergence = _mean_divergence(run, settings, count, member)
-    notes = remarks.remarks(run.tangent, state, exponents, divergence, run.n, count)
+    notes = remarks.remarks(run, state, exponents, divergence, count)
     return LyapunovSpectrum(
         exponents=exponents,
         stderr=stderr,

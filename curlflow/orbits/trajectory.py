@@ -154,7 +154,7 @@ class Trajectory:
     def to_xarray(self) -> xr.Dataset:
         """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
 
-        A leaf whose name stands for something else already, as `time` does, gets "y_" in front of it.
+        A leaf whose name stands for something else already, as `time` does, gets ``y_`` in front of it.
         The outcome stands in the attributes; in a batch, in the variables `ending` and `end_time` along `member`.
         `.to_netcdf(path)` on the result writes it to disk.
         """

@@ -70,7 +70,9 @@ class Portrait:
         """One artist for everything that the portrait shows, by its name: for a legend of your own, or of several panels.
 
         >>> import curlflow as cf
-        >>> portrait = cf.phase_portrait(cf.toy_flow(flip=None), (-2, 2), (-2, 2), legend=False, resolution=21)
+        >>> portrait = cf.phase_portrait(
+        ...     cf.toy_flow(flip=None), (-2, 2), (-2, 2), legend=False, resolution=21
+        ... )
         >>> handles = portrait.legend_handles()
         >>> legend = portrait.ax.figure.legend(handles.values(), handles.keys(), loc="outside right")
         >>> list(handles)
