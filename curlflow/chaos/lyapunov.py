@@ -155,7 +155,7 @@ def lyapunov_spectrum(
     ValueError
         If an argument is out of range or of the wrong shape, not finite or not float64, if a flow's option is given for a
         map, an option of the tangent system beside one that is made already, or if a flow's own `tangent` or `divergence`
-        is not what automatic differentiation says at the start.
+        is not what automatic differentiation says at the start. Soon after the start, if the run would take more than a day.
 
     References
     ----------

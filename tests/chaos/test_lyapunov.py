@@ -305,6 +305,11 @@ def test_a_collapsing_direction_of_a_map_is_minus_infinity():
     assert ls.exponents[1] == -np.inf
 
 
+def test_a_run_that_would_take_days_says_so_soon():
+    with pytest.raises(ValueError, match="`T` and `Ttr` must be so short that the run ends within a day"):
+        lyapunov_spectrum(lambda t, y, args: y**2 - y, jnp.array([0.1]), T=1e14)
+
+
 def test_blow_up_keeps_what_was_computed():
     ls = lyapunov_spectrum(lambda t, y, args: y**2, jnp.array([0.1]), T=100.0)
     assert ls.outcome.ending is Ending.BLEW_UP

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from curlflow.chaos.engine.intervals import CHUNK, run_chunk
 from curlflow.chaos.engine.tangent_system import RUNNING, RunState, TangentSystem, record_shape
+from curlflow.orbits.pieces import DAY
 from curlflow.system import State
 
 SECONDS_BETWEEN_LOOKS = 0.25
@@ -75,14 +76,25 @@ def _go_on(
             clock = time.perf_counter()
             count = jnp.asarray(min(chunk, until - done), jnp.int64)
             state, record = run_chunk(tangent, state, count)
-            new = _intervals_done(state) - done
+            new, seconds = _intervals_done(state) - done, time.perf_counter() - clock
             log_growth.append(np.asarray(record.log_growth[:new]))
             volume_growth.append(np.asarray(record.volume_growth[:new]))
-            if time.perf_counter() - clock < SECONDS_BETWEEN_LOOKS:
-                chunk = min(4 * chunk, CHUNK)
             done += new
             bar.update(new)
+            tells = chunk == CHUNK or seconds > SECONDS_BETWEEN_LOOKS
+            if tells and len(log_growth) > 2:  # the first chunk was compiled, too
+                _refuse_days(seconds / max(new, 1) * (until - done), float(tangent.dt) * until)
+            if seconds < SECONDS_BETWEEN_LOOKS:
+                chunk = min(4 * chunk, CHUNK)
     return state, np.concatenate(log_growth), np.concatenate(volume_growth)
+
+
+def _refuse_days(seconds: float, T: float) -> None:
+    if seconds > DAY:
+        raise ValueError(
+            f"`T` and `Ttr` must be so short that the run ends within a day, but with {T:.3g} in all the rest would take "
+            f"{seconds / DAY:.3g} days at this pace. A shorter run can be extended afterwards."
+        )
 
 
 def _is_running(state: RunState) -> bool:
