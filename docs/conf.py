@@ -9,9 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from docutils import nodes
 from docutils.nodes import Element
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 import curlflow
 from curlflow import system
@@ -65,6 +67,9 @@ napoleon_google_docstring = False
 napoleon_attr_annotations = False
 napoleon_use_ivar = True  # a frozen module's fields appear once, in the class's own text
 
+
+# Cells in which one of these is called have a picture below them.
+DRAWS = re.compile(r"\b(phase_portrait|plot\.(?!paper_style|save_figure)\w+|plt\.(show|figure|subplots))\(")
 
 # What a system is and may know of itself, and what stands in where it does not.
 PROTOCOLS = [name for name, thing in vars(system).items() if Protocol in getattr(thing, "__bases__", ())]
@@ -180,8 +185,19 @@ def correct_napoleon(app: Sphinx, what: str, name: str, thing: Any, options: Any
     lines[:] = [re.sub(r"^:ivar [^:]+:", lambda field: field[0].replace(", ", ","), line) for line in lines]
 
 
+def require_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """With -W, stop at a cell that draws and yields no picture: it vanishes from its page without an error."""
+    for cell in doctree.findall(nodes.container):
+        if "cell" not in cell["classes"]:
+            continue
+        source = "".join(part.astext() for part in cell.findall(nodes.literal_block))
+        if DRAWS.search(source) and not any(True for _ in cell.findall(nodes.image)):
+            logging.getLogger(__name__).warning("A cell that draws yields no picture.", location=cell)
+
+
 def setup(app: Sphinx) -> None:
     """Make the pages of the reference, and its names known."""
     write_api_pages(Path(__file__).parent / "api" / "generated")
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", correct_napoleon, priority=501)
+    app.connect("doctree-read", require_figures)

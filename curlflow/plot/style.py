@@ -84,8 +84,16 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     if not aspect > 0:
         raise ValueError(f"`aspect` must be positive, but is {aspect!r}.")
     width = SINGLE_COLUMN if columns == 1 else DOUBLE_COLUMN
-    with mpl.rc_context({**PAPER, "figure.figsize": (width, aspect * width)}):
-        yield
+    interactive = mpl.is_interactive()
+    try:
+        with mpl.rc_context({**PAPER, "figure.figsize": (width, aspect * width)}):
+            try:
+                yield
+            finally:
+                interactive = mpl.is_interactive()
+    finally:
+        # A notebook's first figure loads its backend, which switches this on: not to be taken back with the rest of the look.
+        mpl.interactive(interactive)
 
 
 def orbit_looks(labels: Iterable[str]) -> Iterator[tuple[str, Any]]:

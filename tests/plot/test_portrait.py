@@ -449,6 +449,18 @@ def test_paper_style_sets_journal_widths_and_nothing_outside(columns: int, width
     assert dict(plt.rcParams) == before
 
 
+def test_a_notebooks_first_figure_may_stand_inside_the_style():
+    """Its backend is loaded with the first figure, and switches interactivity on: without it later figures do not show."""
+    assert not plt.isinteractive()
+    with cf.plot.paper_style():
+        plt.ion()
+    stayed_on = plt.isinteractive()
+    with cf.plot.paper_style():
+        plt.ioff()
+    assert stayed_on
+    assert not plt.isinteractive()
+
+
 @pytest.fixture(scope="module")
 def pdf(curl: cf.plane.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cf.plot.paper_style():
