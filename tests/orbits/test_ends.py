@@ -233,13 +233,15 @@ def oscillator(t: Any, y: Array, args: Any) -> Array:
 
 @contextmanager
 def interrupted_soon() -> Iterator[None]:
-    """Ctrl-C after a while, as a terminal sends it."""
+    """Ctrl-C after a while, as a terminal sends it; a background job would not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["single", "batch"])
