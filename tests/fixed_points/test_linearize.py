@@ -361,7 +361,7 @@ def test_curl_fraction_at_its_ends():
     [
         (3.0, jnp.zeros(2), "`system` must be a vector field called as"),
         (
-            cf.toy_flow,
+            cf.toy_flow(),
             [0.0, jnp.nan],
             r"`y` must be finite, but has nan at index 1",
         ),
@@ -373,7 +373,8 @@ def test_curl_fraction_at_its_ends():
             jnp.zeros(2),
             r"`system` must return float64\[2\] at y, but returned float64\[1\]",
         ),
-        (lambda t, y, args: (y, y), jnp.zeros(2), "`system` must return a pytree like its state"),
+        (lambda t, y, args: (y, y), jnp.zeros(2), "`system` must return one array like its state"),
+        (cf.toy_flow, jnp.zeros(2), "`system` must be a function of 3 arguments, .* but toy_flow takes"),
         (
             lambda t, y, args: jnp.sqrt(y),
             jnp.zeros(2),
