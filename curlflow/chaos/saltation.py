@@ -7,11 +7,12 @@ saltation matrix (Aizerman and Gantmakher 1958). It is not computed here; this t
 from collections.abc import Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
+from jaxtyping import Array, Bool, Float
 
 from curlflow._trees import float64, size
 from curlflow.chaos.engine import frames
@@ -53,10 +54,12 @@ def passes_jumps(run: Run) -> bool:
     return bool(np.nanmax(difference, initial=0.0) > AGREES)
 
 
-def _may_jump(tangent: TangentSystem, y: State) -> bool:
+@eqx.filter_jit
+def _may_jump(tangent: TangentSystem, y: State) -> Bool[Array, ""]:
+    """Whether there is an operation in a field that may jump; compiled, so that it is looked at once and not in every call."""
     system: Any = tangent.system
     program = jax.make_jaxpr(lambda t, y: system(t, y, tangent.args))(tangent.t0, y)
-    return any(name in MAY_JUMP for name in _operations(program.jaxpr))
+    return jnp.asarray(any(name in MAY_JUMP for name in _operations(program.jaxpr)))
 
 
 def _operations(program: Any) -> Iterator[str]:
@@ -69,6 +72,10 @@ def _operations(program: Any) -> Iterator[str]:
             yield from _operations(inner) if hasattr(inner, "eqns") else ()
 
 
+def _largest(y: State, weights: Any) -> float:
+    return float(jnp.max(jnp.abs(ravel_pytree(jax.tree.map(jnp.asarray, y))[0] * weights))) or 1.0
+
+
 def _log_distances(run: Run, intervals: int) -> Float[np.ndarray, " intervals"]:
     """The logarithm of the distance of two orbits after each of some intervals, as a multiple of the first one."""
     tangent, begin = run.tangent, run.start
@@ -77,7 +84,9 @@ def _log_distances(run: Run, intervals: int) -> Float[np.ndarray, " intervals"]:
     frame = tangent.in_state_units(jax.tree.map(jnp.asarray, begin.frame))
     direction = frames.columns(frame)[0]
     weights = 1.0 if tangent.units is None else 1 / ravel_pytree(tangent.units)[0]
-    distance = DISTANCE * jnp.max(jnp.abs(flat * weights)) / jnp.linalg.norm(direction * weights)
+    # Of the later state: a run may begin at the origin.
+    largest = _largest(run.state.y, weights)
+    distance = DISTANCE * largest / jnp.linalg.norm(direction * weights)
     pair = jax.vmap(unravel)(jnp.stack([flat, flat + distance * direction]))
     t0, dt = float(begin.time), float(tangent.dt)
     times = t0 + dt * np.arange(1, intervals + 1)
@@ -85,7 +94,7 @@ def _log_distances(run: Run, intervals: int) -> Float[np.ndarray, " intervals"]:
         t0=float64(t0),
         t1=float64(times[-1]),
         rtol=float64(RTOL),
-        atol=float64(RTOL * float(jnp.max(jnp.abs(flat)))),
+        atol=float64(RTOL * _largest(run.state.y, 1.0)),
         blow_up=tangent.blow_up,
         args=tangent.args,
         system=tangent.system,  # pyright: ignore[reportArgumentType]

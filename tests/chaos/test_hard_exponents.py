@@ -1,5 +1,6 @@
 """Exponents where numbers are extreme: units, rates, quiet fields, pulses, members that fail, derivatives that are wrong."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -219,12 +220,12 @@ def test_a_derivative_that_is_right_where_all_is_zero_is_refused_beside_it():
 
 def test_a_sum_that_is_not_the_mean_divergence_is_told():
     state: Any = type("State", (), {"escape": np.inf})()
-    tangent = cf.chaos.TangentSystem(lorenz)
-    told = remarks(tangent, state, np.array([1.0, -2.0]), 5.0, n=2, intervals=9)
+    run = replace(cf.lyapunov_spectrum(lorenz, jnp.ones(3), T=5.0).run, n=2)
+    told = remarks(run, state, np.array([1.0, -2.0]), 5.0, intervals=9)
     assert len(told) == 1
     assert "add up to -1 and not to the mean divergence 5" in told[0]
-    assert not remarks(tangent, state, np.array([1.0, -2.0]), -1.0, n=2, intervals=9)
-    assert not remarks(tangent, state, np.array([1.0]), 5.0, n=2, intervals=9)
+    assert not remarks(run, state, np.array([1.0, -2.0]), -1.0, intervals=9)
+    assert not remarks(run, state, np.array([1.0]), 5.0, intervals=9)
 
 
 # ------------------------------------------------------------------------------------------------------ words, numbers
