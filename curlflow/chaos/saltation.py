@@ -56,7 +56,7 @@ def passes_jumps(run: Run) -> bool:
 
 @eqx.filter_jit
 def _may_jump(tangent: TangentSystem, y: State) -> Bool[Array, ""]:
-    """Whether there is an operation in a field that may jump; compiled, so that it is looked at once and not in every call."""
+    """Whether there is an operation in a field that may jump; compiled, so that not every call looks."""
     system: Any = tangent.system
     program = jax.make_jaxpr(lambda t, y: system(t, y, tangent.args))(tangent.t0, y)
     return jnp.asarray(any(name in MAY_JUMP for name in _operations(program.jaxpr)))
