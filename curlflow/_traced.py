@@ -2,6 +2,7 @@
 
 import inspect
 import linecache
+import os
 import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,10 @@ from typing import Any
 import equinox as eqx
 import jax
 
-PACKAGE = str(Path(__file__).parent)
-LIBRARIES = (
-    PACKAGE,
-    sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
-    sysconfig.get_path("stdlib"),
+# Lines of these are not the user's own.
+LIBRARIES = tuple(
+    str(Path(folder)) + os.sep
+    for folder in (Path(__file__).parent, *map(sysconfig.get_path, ("purelib", "platlib", "stdlib")))
 )
 # So much of a line is shown.
 LONGEST_SHOWN = 60

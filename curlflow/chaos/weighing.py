@@ -219,7 +219,7 @@ def _against_torus(case: _Case, attracts: bool, section: States) -> Evidence | N
         )
         return Evidence(name, np.nan, np.nan, sentence)
     if not case.is_forced and _decays(case):
-        sentence = "Tangent vectors shrink by and by: the orbit is on a slow way to rest or to a cycle."
+        sentence = "Tangent vectors shrink by and by: the orbit is still on a slow way to where it settles."
         return Evidence(name, np.nan, np.nan, sentence)
     if not is_stationary(case.coordinates(case.observed.ys)):
         return Evidence(

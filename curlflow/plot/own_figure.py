@@ -12,10 +12,10 @@ from curlflow.plot.style import paper_style
 
 Arguments = ParamSpec("Arguments")
 Drawn = TypeVar("Drawn")
+Plot = Callable[Arguments, Drawn]
 
 # What constrained layout leaves free around a figure, and a little more, in inches; and the tallest figure, in widths.
 MARGIN, TALLEST = 0.1, 1.6
-Plot = Callable[Arguments, Drawn]
 
 
 @contextmanager

@@ -69,6 +69,8 @@ class Portrait:
     def legend_handles(self) -> dict[str, Artist]:
         """One artist for everything that the portrait shows, by its name: for a legend of your own, or of several panels.
 
+        Examples
+        --------
         >>> import curlflow as cf
         >>> portrait = cf.phase_portrait(
         ...     cf.toy_flow(flip=None), (-2, 2), (-2, 2), legend=False, resolution=21
@@ -354,7 +356,7 @@ def survey(
 
 
 def _aspect(seen: Survey) -> Aspect:
-    """Equal scales, where that leaves both axes long enough to be read and both are distances."""
+    """Equal scales for a planar flow, where they leave both axes long enough to be read."""
     width, height = np.ptp(seen.xlim), np.ptp(seen.ylim)
     is_readable = max(width, height) < LONGEST_SIDE * min(width, height)
     return "equal" if seen.plane.is_whole_space and is_readable else "auto"
