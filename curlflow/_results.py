@@ -1,5 +1,6 @@
-"""The one make of all results: frozen, comparable, and printed in one readable line."""
+"""The one make of all results: frozen, comparable, and printed in lines that fit."""
 
+import textwrap
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike
 
 Result = TypeVar("Result")
 
+# Of a terminal of 80 columns.
+WIDTH = 79
 ARRAYS = (np.ndarray, np.generic, Array)
 
 
@@ -19,13 +22,29 @@ def result(cls: type[Result]) -> type[Result]:
     """A frozen dataclass whose arrays do not get in the way.
 
     Two results are equal if they are of one class and all their fields are, arrays number by number (NaN equals NaN) and
-    fields marked `compare=False` left out. Their representation is the first line of what they print, which each says
-    itself in `__str__`. A result that holds arrays also has `to_xarray`.
+    fields marked `compare=False` left out. What they say of themselves in `__str__` is folded where it is printed; inside of
+    another sentence it is not, and their representation is its first line. A result that holds arrays also has `to_xarray`.
     """
-    made = dataclass(frozen=True, repr=False)(cls)
+    sentence = cls.__str__
+    made: Any = dataclass(frozen=True, repr=False)(cls)
     made.__eq__ = _equal
-    made.__repr__ = _first_line
+    made.__str__ = lambda self: folded(sentence(self))
+    made.__format__ = lambda self, how: format(sentence(self), how)
+    made.__repr__ = lambda self: sentence(self).split("\n", 1)[0]
     return made
+
+
+def folded(text: str) -> str:
+    """Text in lines of a terminal's width, what goes on indented further than what it goes on from."""
+    return "\n".join(_folded_line(line) for line in text.split("\n"))
+
+
+def _folded_line(line: str) -> str:
+    # As deep as the words of the line itself, and then some.
+    deep = len(line) - len(line.lstrip(" -")) + (0 if line.lstrip().startswith("- ") else 4)
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent=" " * deep, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -71,7 +90,3 @@ def _equal(self: Any, other: Any) -> bool:
     return all(
         same(getattr(self, each.name), getattr(other, each.name)) for each in fields(self) if each.compare
     )
-
-
-def _first_line(self: Any) -> str:
-    return str(self).split("\n", 1)[0]

@@ -334,7 +334,7 @@ def lyapunov(
         "exponent",
         "value",
         "standard error",
-        title=in_options(str(found.outcome), ctx.command.params),
+        title=in_options(f"{found.outcome}", ctx.command.params),
         title_justify="left",
     )
     for i, (value, error) in enumerate(zip(found.exponents, found.stderr, strict=True), start=1):

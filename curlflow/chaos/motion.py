@@ -50,7 +50,7 @@ class Verdict:
         )
 
     def __str__(self) -> str:
-        lines = (str(self.spectrum), *(each.sentence for each in self.evidence))
+        lines = (f"{self.spectrum}", *(each.sentence for each in self.evidence))
         return "\n".join([f"Verdict: {self.motion.value}", *(f"  - {line}" for line in lines)])
 
 

@@ -204,7 +204,7 @@ class LyapunovSpectrum:
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
-        attributes = {"n": self.n, "outcome": str(self.outcome), "ending": str(self.outcome.ending)}
+        attributes = {"n": self.n, "outcome": f"{self.outcome}", "ending": str(self.outcome.ending)}
         optional = {"kaplan_yorke": self.kaplan_yorke, "mean_divergence": self.mean_divergence}
         attributes |= {name: value for name, value in (optional | self.stats).items() if value is not None}
         return xr.Dataset(

@@ -65,7 +65,7 @@ class SeriesExponent:
     def to_xarray(self) -> xr.Dataset:
         """The separation along `time`; the rest as attributes."""
         numbers = {name: getattr(self, name) for name in ("value", "stderr", "emb_dim", "lag")}
-        attributes = numbers | {"fitted": list(self.fitted), "outcome": str(self.outcome)}
+        attributes = numbers | {"fitted": list(self.fitted), "outcome": f"{self.outcome}"}
         return xr.Dataset({"log_separation": ("time", self.log_separation)}, {"time": self.times}, attributes)
 
     def __str__(self) -> str:

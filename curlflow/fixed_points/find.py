@@ -100,7 +100,7 @@ class FixedPoints(Sequence[FixedPoint]):
             attrs={
                 name: getattr(self, name) for name in ("n_starts", "n_converged", "n_outside", "n_not_finite")
             }
-            | {"outcome": str(self.outcome)},
+            | {"outcome": f"{self.outcome}"},
         )
 
     def __str__(self) -> str:
@@ -110,7 +110,20 @@ class FixedPoints(Sequence[FixedPoint]):
         )
         head += f", {self.n_not_finite} met a field that is not finite" if self.n_not_finite else ""
         head += "" if self.outcome.ok else f"; {self.outcome}"
-        return "\n".join([head, *(f"  {point}" for point in self.points)])
+        isolated = [f"  {point}" for point in self.points if not point.n_manifold]
+        return "\n".join([head, *isolated, *_by_kind([point for point in self.points if point.n_manifold])])
+
+
+def _by_kind(points: Sequence[FixedPoint]) -> list[str]:
+    """Points of manifolds, of which there are as many as there were starts, in one line for those of one kind."""
+    groups: dict[str, list[float]] = {}
+    for point in points:
+        residuals = groups.setdefault(f"{point.kind.value} across {point.n_manifold} dimensions of them", [])
+        residuals.append(point.residual)
+    return [
+        f"  on a manifold of fixed points: {len(residuals)} × {kind} (residuals up to {max(residuals):.1e})"
+        for kind, residuals in groups.items()
+    ]
 
 
 def find_fixed_points(

@@ -124,7 +124,7 @@ class Spectrum:
                 "eigenvector_real": (("state", "mode"), np.real(self.eigenvectors)),
                 "eigenvector_imaginary": (("state", "mode"), np.imag(self.eigenvectors)),
             },
-            attrs={"outcome": str(self.outcome)},
+            attrs={"outcome": f"{self.outcome}"},
         )
 
     def __str__(self) -> str:
