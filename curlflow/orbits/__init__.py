@@ -12,6 +12,7 @@ from curlflow.orbits.series import (
     principal_components,
     time_to_threshold,
 )
+from curlflow.orbits.smooth import smooth
 from curlflow.orbits.solvers import Dopri8, RungeKuttaChebyshev, Tsit5
 from curlflow.orbits.streams import Drift, FirstPassage, OrderParameter, Peak, PredictionError
 from curlflow.orbits.time_map import TimeMap
@@ -37,6 +38,7 @@ __all__ = [
     "autocorrelation",
     "order_parameter",
     "principal_components",
+    "smooth",
     "time_to_threshold",
     "return_time",
     "settling_time",

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from functools import partial
 from typing import Any
 
 import diffrax
@@ -242,6 +243,7 @@ def solved(
         system=problem.system if problem.observe is None else None,
         args=problem.args,
         interpolation=dense_output(problem, run),
+        rerun=partial(_again, problem, y0, len(times)),
         final_state=final_state(problem, run),
         events=passages(problem, run),
     )
@@ -250,6 +252,13 @@ def solved(
     for index in [] if ends is None else members_that_move_on(problem, run, ends):
         trajectory = _going_on_alone(problem, trajectory, index)
     return trajectory
+
+
+def _again(problem: Problem, y0: State, room: int, times: Float[np.ndarray, " times"]) -> Trajectory:
+    """The same solve, saved at other times: by the same program, if there was room for as many."""
+    padded = np.full(max(room, len(times)), np.nan)
+    padded[: len(times)] = times
+    return solved(dataclasses.replace(problem, progress=False), y0, padded)
 
 
 def _going_on_alone(problem: Problem, batch: Trajectory, index: int) -> Trajectory:

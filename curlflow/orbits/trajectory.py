@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import field, replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -60,6 +61,7 @@ class Trajectory:
     system: System | None = field(default=None, compare=False)
     args: Args = field(default=None, compare=False)
     interpolation: Any = field(default=None, compare=False)
+    rerun: Callable[[np.ndarray], "Trajectory"] | None = field(default=None, compare=False)
     folded: dict[str, Any] = field(default_factory=dict)
     events: dict[str, Passages] = field(default_factory=dict)
 
@@ -84,6 +86,7 @@ class Trajectory:
             final_state=take(self.final_state, index),
             system=self.system,
             args=self.args,
+            rerun=None if self.rerun is None else partial(_member_again, self.rerun, index),
         )
 
     def __call__(self, t: ArrayLike) -> State:
@@ -109,24 +112,54 @@ class Trajectory:
                 "A trajectory must be dense to be evaluated between its times, but this one is not: "
                 "integrate with dense=True."
             )
-        t = _checks.float64_array("t", t)
-        low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
-        if t.ndim > 1 or bool(jnp.any((t < low) | (t > high))):
-            raise ValueError(
-                f"`t` must be a time or a list of times between {low:g} and {high:g}, but is {t}."
-            )
-        return _interpolate(self.interpolation, t)
+        return _interpolate(self.interpolation, jnp.asarray(self._within(t)))
 
     def sampled(self, ts: ArrayLike) -> "Trajectory":
-        """The same run saved at other times: a dense trajectory at the times `ts`, shape (times,), in ascending order.
+        """The same run saved at other times: from the interpolation of a dense trajectory, or by solving once more.
+
+        The solver takes the same steps again, whatever the times, and interpolates in them.
+
+        Parameters
+        ----------
+        ts
+            Times of the run, shape (times,), in any order.
 
         Raises
         ------
         ValueError
-            As calling the trajectory does.
+            If a time lies outside the run, or the trajectory is none that `integrate` has made.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0, ts=[6.0])
+        >>> orbit.sampled([1.0, 2.0, 3.0]).ys.shape
+        (3, 2)
         """
-        ts = np.atleast_1d(np.asarray(ts, float))
-        return replace(self, ts=ts, ys=self(ts), interpolation=None)
+        ts = np.atleast_1d(self._within(ts))
+        if self.interpolation is not None:
+            return replace(self, ts=ts, ys=self(ts), interpolation=None)
+        if self.rerun is None:
+            raise ValueError(
+                "`sampled` must be asked of a trajectory that `integrate` has made in this session, but this one is not: "
+                "nothing is known between its times."
+            )
+        backwards = self.ts[-1] < self.ts[0]
+        ordered, place = np.unique(-ts if backwards else ts, return_inverse=True)
+        run = self.rerun(-ordered if backwards else ordered)
+        # By NumPy: JAX would compile a program for every number of times.
+        ys = jtu.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), run.ys)
+        return replace(self, ts=ts, ys=ys)
+
+    def _within(self, t: ArrayLike) -> Float[np.ndarray, "*times"]:
+        """The time or times as an array, if the run has them."""
+        times = np.asarray(_checks.float64_array("t", t))
+        low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
+        if times.ndim > 1 or np.any((times < low) | (times > high)):
+            raise ValueError(
+                f"`t` must be a time or a list of times between {low:g} and {high:g}, but is {times}."
+            )
+        return times
 
     def loss(self) -> Float[Array, "times *members"]:
         """The system's loss at every saved time (and member).
@@ -167,7 +200,7 @@ class Trajectory:
             variables["ending"] = (members, [str(outcome.ending) for outcome in self.outcome])
             variables["end_time"] = (members, [outcome.time for outcome in self.outcome])
         else:
-            attributes |= {"outcome": str(self.outcome), "ending": str(self.outcome.ending)}
+            attributes |= {"outcome": f"{self.outcome}", "ending": str(self.outcome.ending)}
         leaves = labelled_leaves(self.ys, "time", *members, taken=variables)
         return xr.Dataset(leaves | variables, coords={"time": self.ts}, attrs=attributes)
 
@@ -178,6 +211,10 @@ class Trajectory:
         endings = [outcome.ending.value for outcome in self.outcome]
         counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
         return f"Trajectory of {len(endings)} members: {span}; {counts}"
+
+
+def _member_again(rerun: Callable[[np.ndarray], Trajectory], index: int, ts: np.ndarray) -> Trajectory:
+    return rerun(ts).member(index)
 
 
 @eqx.filter_jit
