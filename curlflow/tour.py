@@ -21,7 +21,7 @@ from curlflow.orbits.integrate import integrate
 from curlflow.orbits.returns import return_time, settling_time
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.outcome import Outcome
-from curlflow.plane.planes import eigenplane
+from curlflow.plane.planes import principal_plane
 from curlflow.plot import compare_portraits, phase_portrait, save_figure
 
 # Enough for every dense orbit below.
@@ -90,7 +90,7 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
     )
     learning.to_xarray().to_netcdf(folder / "trajectory.nc", engine="h5netcdf")
     rows += _network_rows(network, teacher, learning)
-    announce("Drawing the network in the plane of its origin's two leading eigenvectors")
+    announce("Drawing how it learned, in the plane of the two principal components of its way")
     _draw_network(network, learning, folder)
     announce("Estimating leading Lyapunov exponents")
     rows += _lyapunov_rows(flow)
@@ -204,14 +204,19 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
-    origin = jax.tree.map(jnp.zeros_like, learning.final_state)
+    """Learning in the plane that holds most of it, around the whole way."""
+    plane = principal_plane(learning)
+    places = plane.project(learning.ys)
+    centre, reach = (places.max(axis=0) + places.min(axis=0)) / 2, 0.6 * np.ptp(places, axis=0).max()
+    (left, right), (low, high) = np.stack([centre - reach, centre + reach], axis=-1).tolist()
     portrait = phase_portrait(
         flow,
-        (-1.5, 1.5),
-        (-1.5, 1.5),
-        plane=eigenplane(flow, origin),
-        fixed_points=[classify(flow, origin)],
+        (left, right),
+        (low, high),
+        plane=plane,
+        fixed_points=[classify(flow, learning.final_state)],
         trajectories={"curl flow": learning},
+        nullclines=True,
     )
     _save(portrait.ax, folder / "network_portrait.pdf")
 

@@ -1,5 +1,6 @@
 """Planes in state space, in which a large flow can be looked at."""
 
+import re
 from typing import TypeAlias, final
 
 import equinox as eqx
@@ -22,6 +23,8 @@ from curlflow.system import Args, Flow, State, StateLike, coordinate_names, flow
 Limits: TypeAlias = tuple[float, float]
 # A coordinate of a state: its index when flattened, or the name of a leaf and the index in it.
 Coordinate: TypeAlias = int | tuple[str | int, ...]
+# So many of the values that a plane holds fixed stand in its name.
+MOST_HELD = 6
 
 
 @final
@@ -66,6 +69,25 @@ class Plane(eqx.Module):
         """Plane coordinates of one state, as `project` gives them for several."""
         return self.project(jax.tree.map(lambda leaf: np.asarray(leaf)[None], y))[0]
 
+    def __str__(self) -> str:
+        first, second = (_plain(label) for label in self.labels)
+        held = self._held()
+        if held is None:
+            return f"Plane of {first} and {second}, through a state of {self.axes.shape[1]} numbers"
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in held[:MOST_HELD])
+        more = f" and {len(held) - MOST_HELD} more" if len(held) > MOST_HELD else ""
+        return f"Plane of {first} and {second}" + (f"; held fixed: {shown}{more}" if held else "")
+
+    __repr__ = __str__
+
+    def _held(self) -> list[tuple[str, float]] | None:
+        """The coordinates that do not change in the plane, and their values; None if it lies askew."""
+        axes, values = np.asarray(self.axes), np.asarray(ravel_pytree(self.origin)[0])
+        if np.count_nonzero(axes) != 2:
+            return None
+        labels = _coordinate_labels(self.origin)
+        return [(_plain(labels[i]), float(values[i])) for i in np.flatnonzero(~axes.any(axis=0))]
+
 
 @eqx.filter_jit
 def _embed(plane: Plane, points: Array) -> State:
@@ -87,7 +109,8 @@ def coordinate_plane(origin: StateLike, first: Coordinate, second: Coordinate) -
     Returns
     -------
     Plane
-        Labelled with the coordinates' names.
+        Labelled with the coordinates' names: y1, y2 … for a state that is a list of numbers, and like W1[0, 2] for a number
+        in a leaf. Printed, it tells the values of the others.
 
     Raises
     ------
@@ -100,6 +123,8 @@ def coordinate_plane(origin: StateLike, first: Coordinate, second: Coordinate) -
     >>> W = cf.Weights(W1=[[1.0, 2.0]], W2=[[3.0]])
     >>> cf.plane.coordinate_plane(W, ("W1", 0, 1), ("W2", 0, 0)).labels
     ('W1[0, 1]', 'W2[0, 0]')
+    >>> print(cf.plane.coordinate_plane([1.0, 2.0, 0.5], 0, 2))
+    Plane of y1 and y3; held fixed: y2 = 2
     """
     origin = _checks.state_pytree("origin", origin)
     flat, unravel = ravel_pytree(origin)
@@ -109,7 +134,8 @@ def coordinate_plane(origin: StateLike, first: Coordinate, second: Coordinate) -
         raise ValueError(f"`first` and `second` must differ, but both are {names[indices[0]]}.")
     axes = np.zeros((2, flat.size))
     axes[[0, 1], indices] = 1.0
-    return Plane(unravel(flat.at[np.array(indices)].set(0.0)), axes, (names[indices[0]], names[indices[1]]))
+    labels = _coordinate_labels(origin)
+    return Plane(unravel(flat.at[np.array(indices)].set(0.0)), axes, (labels[indices[0]], labels[indices[1]]))
 
 
 def eigenplane(
@@ -166,14 +192,15 @@ def eigenplane(
     if first_is_complex:
         span = np.stack([np.real(vectors[:, 0]), np.imag(vectors[:, 0])])
         labels = tuple(
-            f"{part} part of eigenvector {modes[0]} (λ = {values[0]:.2f})" for part in ("real", "imaginary")
+            f"eigenvector {modes[0]}, {part} (λ = {values[0].real:.2f} ± {abs(values[0].imag):.2f}i)"
+            for part in ("Re", "Im")
         )
     else:
         span = np.real(vectors).T
         is_orthogonal = abs(span[0] @ span[1]) < 1e-9
-        parts = ("", "" if is_orthogonal else "orthogonal part of ")
+        parts = ("", "" if is_orthogonal else ", orthogonal")
         labels = tuple(
-            f"{part}eigenvector {mode} (λ = {value.real:.3g})"
+            f"eigenvector {mode}{part} (λ = {value.real:.3g})"
             for part, mode, value in zip(parts, modes, values, strict=True)
         )
     return Plane(_checks.state_pytree("y", y), _orthonormal(span), (labels[0], labels[1]))
@@ -202,7 +229,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     >>> import curlflow as cf, jax.numpy as jnp
     >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0)
     >>> cf.plane.principal_plane(orbit).labels
-    ('principal component 1 (54 %)', 'principal component 2 (46 %)')
+    ('component 1 (54 %)', 'component 2 (46 %)')
     """
     _checks.require_made("trajectory", trajectory, Trajectory, "integrate or iterate")
     if trajectory.is_batch:
@@ -213,9 +240,7 @@ def principal_plane(trajectory: Trajectory) -> Plane:
     if len(found.explained) < 2 or found.explained[1] <= 1e-24 * found.explained[0]:
         raise ValueError("`trajectory` must span a plane, but its saved states lie on a line or at a point.")
     unravel = ravel_pytree(take(trajectory.ys, 0))[1]
-    first, second = (
-        f"principal component {i} ({100 * share:.0f} %)" for i, share in enumerate(found.explained, 1)
-    )
+    first, second = (f"component {i} ({100 * share:.0f} %)" for i, share in enumerate(found.explained, 1))
     return Plane(unravel(jnp.asarray(found.mean)), found.directions, (first, second))
 
 
@@ -273,6 +298,18 @@ def _coordinate_names(origin: State) -> list[str]:
         for index in np.ndindex(leaf.shape):
             names.append(f"{label}{list(index)}" if leaf.ndim else label)
     return names
+
+
+def _coordinate_labels(origin: State) -> list[str]:
+    """What the coordinates are called on an axis: y1, y2 … in a list of numbers, as in every planar flow."""
+    is_list = isinstance(origin, Array) and origin.ndim == 1
+    subscripts = [str(i) if i < 10 else f"{{{i}}}" for i in range(1, origin.size + 1)] if is_list else []
+    return [f"$y_{i}$" for i in subscripts] if is_list else _coordinate_names(origin)
+
+
+def _plain(label: str) -> str:
+    """A label without its mathematical type."""
+    return re.sub(r"\$(\w+)_\{?(\w+)\}?\$", r"\1\2", label)
 
 
 def _coordinate_index(names: list[str], which: Coordinate) -> int:

@@ -7,7 +7,7 @@ of fixed points with their stability, and traces its separatrices.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax
@@ -84,6 +84,34 @@ class FixedCurve:
         return f"FixedCurve: {shares}; changes of stability: {changes}; {len(self.points)} points"
 
 
+SeparatrixKind = Literal["stable manifold", "unstable manifold", "connection", "tangent orbit"]
+
+
+@result
+class Separatrix:
+    """An orbit of a planar flow that separates kinds of motion.
+
+    Attributes
+    ----------
+    points
+        Points along it, shape (points, 2), from where it was followed.
+    kind
+        What it is: a branch of the "stable manifold" or of the "unstable manifold" of a saddle; a "connection" from a saddle
+        to a saddle, which is both; or the "tangent orbit" through a point at which a curve of fixed points changes its
+        stability.
+    """
+
+    points: Float[np.ndarray, "points 2"]
+    kind: SeparatrixKind
+
+    def to_xarray(self) -> xr.Dataset:
+        """The points along `point` and `component`; the kind in the attributes."""
+        return xr.Dataset({"position": (("point", "component"), self.points)}, attrs={"kind": self.kind})
+
+    def __str__(self) -> str:
+        return f"Separatrix: {self.kind}; {len(self.points)} points"
+
+
 @result
 class Survey:
     """A flow seen in a window of a plane, made by `survey`.
@@ -105,8 +133,8 @@ class Survey:
     curves
         Curves of fixed points of a planar flow inside the window.
     separatrices
-        Orbits of a planar flow that separate kinds of motion, each of shape (points, 2): the stable and unstable
-        manifolds of saddles, and the orbits through the points at which a curve of fixed points changes its stability.
+        Orbits of a planar flow that separate kinds of motion: the stable and unstable manifolds of saddles, and the orbits
+        through the points at which a curve of fixed points changes its stability.
     nullclines
         The curves on which the first and the second component of the in-plane velocity vanish, each of shape (points, 2);
         None if they were not asked for.
@@ -124,7 +152,7 @@ class Survey:
     loss: Float[np.ndarray, "ny nx"] | None
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
-    separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+    separatrices: tuple[Separatrix, ...]
     nullclines: tuple[tuple[Float[np.ndarray, "_ 2"], ...], ...] | None
     completeness: Outcome | None
 
@@ -138,7 +166,8 @@ class Survey:
 
         Fixed points stand along `fixed_point`. The points of all curves of fixed points stand along `curve_point`, those of
         all separatrices along `separatrix_point`, those of the nullclines of each component along `nullcline_0_point` and
-        `nullcline_1_point`, each with the number of its own curve.
+        `nullcline_1_point`, each with the number of its own curve. Kinds of separatrices stand along
+        `kind_of_separatrix`.
         """
         loss = {} if self.loss is None else {"loss": (("y", "x"), self.loss)}
         places = [self.plane.place(point.point) for point in self.fixed_points]
@@ -155,14 +184,15 @@ class Survey:
                 "fixed_point_kind": ("fixed_point", np.array([p.kind.value for p in self.fixed_points], str)),
                 **_listed("curve", [curve.points for curve in self.curves]),
                 "curve_transverse": ("curve_point", np.concatenate([np.zeros(0), *transverse])),
-                **_listed("separatrix", self.separatrices),
+                **_listed("separatrix", [orbit.points for orbit in self.separatrices]),
+                "separatrix_kind": ("kind_of_separatrix", np.array([o.kind for o in self.separatrices], str)),
                 **nullclines,
             },
             coords={"x": self.x, "y": self.y},
             attrs={
                 "xlabel": self.plane.labels[0],
                 "ylabel": self.plane.labels[1],
-                "completeness": str(self.completeness or ""),
+                "completeness": f"{self.completeness or ''}",
             },
         )
 
@@ -429,25 +459,33 @@ class _Start:
 
 def _separatrices(
     window: _Window, fixed_points: Sequence[FixedPoint], curves: Sequence[FixedCurve]
-) -> tuple[Float[np.ndarray, "points 2"], ...]:
+) -> tuple[Separatrix, ...]:
     places = np.reshape([window.place(point) for point in fixed_points], (-1, 2))
     is_saddle = [point.kind == Kind.SADDLE for point in fixed_points]
     saddles, field = places[is_saddle], _Direction(window)
-    kept: list[np.ndarray] = []
+    kept: list[Separatrix] = []
     for saddle in saddles:
         for start in _beside_saddle(window, saddle, places):
             orbit = _orbit(field, start, saddles)
             # A connection between saddles is found from both its ends.
-            if len(orbit) > 2 and not any(_is_reversed(orbit, other) for other in kept):
-                kept.append(orbit)
+            if len(orbit) > 2 and not any(_is_reversed(orbit, other.points) for other in kept):
+                kept.append(Separatrix(orbit, _branch(orbit, start, saddles)))
     for curve in curves:
         for start in _beside_stability_changes(window, curve):
             orbit = _orbit(field, start, saddles)
             # Orbits through several such points are found from each of them.
-            is_new = not kept or KDTree(np.concatenate(kept)).query(orbit)[0].max() > 3 * SPACING
+            known_points = [other.points for other in kept]
+            is_new = not kept or KDTree(np.concatenate(known_points)).query(orbit)[0].max() > 3 * SPACING
             if len(orbit) > 2 and is_new:
-                kept.append(orbit)
-    return tuple(window.outside(orbit) for orbit in kept)
+                kept.append(Separatrix(orbit, "tangent orbit"))
+    return tuple(replace(orbit, points=window.outside(orbit.points)) for orbit in kept)
+
+
+def _branch(orbit: np.ndarray, start: "_Start", saddles: np.ndarray) -> SeparatrixKind:
+    """What an orbit is that was followed from beside a saddle: `_until` has it end on the saddle that it comes to."""
+    if np.any(np.all(orbit[-1] == saddles, axis=1)):
+        return "connection"
+    return "unstable manifold" if start.direction > 0 else "stable manifold"
 
 
 def _is_reversed(orbit: np.ndarray, other: np.ndarray) -> bool:

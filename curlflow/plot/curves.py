@@ -1,37 +1,46 @@
 """Curves against time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from curlflow._trees import size
+from curlflow.orbits.smooth import smooth
 from curlflow.orbits.trajectory import Trajectory
 from curlflow.plot import style
 from curlflow.plot.own_figure import on_own_figure
 
+# The smallest loss drawn, if the solver's tolerance is no reason to end before.
+FLOOR = 1e-16
+
+Trajectories = Mapping[str, Trajectory] | Sequence[Trajectory]
+
 
 @on_own_figure(aspect=0.7)
 def loss(
-    trajectories: Mapping[str, Trajectory],
+    trajectories: Trajectories,
     *,
     ax: Axes | None = None,
     inset: tuple[float, float] | None = None,
-    floor: float = 1e-16,
+    floor: float | None = None,
 ) -> list[Line2D]:
     """Plot the loss of one or more trajectories against time, on a logarithmic scale.
 
     Parameters
     ----------
     trajectories
-        The trajectories, of one initial condition each, by the labels of the legend.
+        The trajectories, of one initial condition each: a list, or a mapping from legend labels.
     ax
         Matplotlib axes to draw on; None makes a new figure in the paper's style.
     inset
         A span of times, (from, to), to show enlarged in an inset with a linear scale.
     floor
-        Losses below it are not drawn: rounding makes them meaningless.
+        Losses below it are not drawn. None means 1e-16 or, if that is more, what the tolerances of a trajectory leave
+        undetermined: the number of weights times (atol + rtol · max abs(y))². Below, a loss is the solver's noise.
 
     Returns
     -------
@@ -51,44 +60,73 @@ def loss(
     >>> len(cf.plot.loss({"curl flow": orbit}, inset=(0, 2)))
     1
     """
-    if not trajectories or any(orbit.is_batch for orbit in trajectories.values()):
+    labelled = list(style.labelled("trajectories", trajectories, Trajectory))
+    if not labelled or any(orbit.is_batch for _, orbit in labelled):
         raise ValueError(
             "`trajectories` must hold at least one trajectory and no batch: take trajectory.member(i)."
         )
-    if not floor > 0:
+    if floor is not None and not floor > 0:
         raise ValueError(f"`floor` must be positive, but is {floor!r}.")
     if inset is not None and not inset[0] < inset[1]:
         raise ValueError(f"`inset` must be a pair of times (from, to), but is {inset!r}.")
-    if inset is not None and not any(_within(orbit, inset).any() for orbit in trajectories.values()):
+    if inset is not None and not any(_within(orbit.ts, inset).any() for _, orbit in labelled):
         raise ValueError(f"`inset` must hold times at which the trajectories were saved, but is {inset!r}.")
     assert ax is not None
-    lines = _draw_curves(ax, trajectories, floor)
+    curves = [_curve(orbit, _undetermined(orbit) if floor is None else floor) for _, orbit in labelled]
+    looks = list(_looks([label for label, _ in labelled]))
+    lines = []
+    for curve, look in zip(curves, looks, strict=True):
+        lines += ax.plot(*curve, **look)
     ax.set(yscale="log", xlabel="time $t$", ylabel="loss $L$")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
+    if any(label for label, _ in labelled):
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     if inset is not None:
-        _draw_inset(ax, trajectories, inset)
+        _draw_inset(ax, curves, looks, inset)
     return lines
 
 
-def _draw_curves(ax: Axes, trajectories: Mapping[str, Trajectory], floor: float) -> list[Line2D]:
+def _curve(orbit: Trajectory, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times and losses, close together where the curve bends on a logarithmic scale; NaN for those below the least."""
+
+    def picture(orbit: Trajectory) -> np.ndarray:
+        return np.stack([orbit.ts, np.log(np.maximum(np.asarray(orbit.loss()), least / 2))], axis=-1)
+
+    times, logarithms = smooth(orbit, picture).T
+    values = np.exp(logarithms)
+    return times, np.where(values >= least, values, np.nan)
+
+
+def _undetermined(orbit: Trajectory) -> float:
+    """What a loss may be though it is 0, by the solver's tolerances; by rounding for a map."""
+    largest = max(float(np.abs(np.asarray(leaf)).max()) for leaf in jax.tree.leaves(orbit.ys))
+    rtol = orbit.stats.get("rtol") or np.finfo(float).eps
+    error = (orbit.stats.get("atol") or 0.0) + rtol * largest
+    return max(FLOOR, size(orbit.final_state) * error**2)
+
+
+def _looks(labels: Sequence[str]) -> Iterator[dict[str, Any]]:
     others = [style.PURPLE, style.GREEN, style.BLACK, style.VERMILION]
     dashes: list[Any] = ["solid", (0, (4, 1.2)), "dashdot", "dotted"]
-    lines = []
-    for i, (label, orbit) in enumerate(trajectories.items()):
-        loss = np.asarray(orbit.loss())
-        look = {"color": style.FLOW_COLOURS.get(label, others[i % 4]), "linestyle": dashes[i % 4]}
-        lines += ax.plot(orbit.ts, np.where(loss >= floor, loss, np.nan), label=label, **look)
-    return lines
+    for i, label in enumerate(labels):
+        colour = style.FLOW_COLOURS.get(label) if label else None
+        yield {"color": colour or others[i % 4], "linestyle": dashes[i % 4], "label": label or None}
 
 
-def _draw_inset(ax: Axes, trajectories: Mapping[str, Trajectory], span: tuple[float, float]) -> None:
+def _draw_inset(
+    ax: Axes,
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    looks: Sequence[dict[str, Any]],
+    span: tuple[float, float],
+) -> None:
     small = ax.inset_axes((0.6, 0.58, 0.4, 0.4))
-    _draw_curves(small, trajectories, floor=5e-324)
-    shown = [np.asarray(orbit.loss())[_within(orbit, span)] for orbit in trajectories.values()]
-    small.set(xlim=span, ylim=(0.0, 1.08 * max(loss.max() for loss in shown if loss.size)))
+    largest = 0.0
+    for (times, values), look in zip(curves, looks, strict=True):
+        small.plot(times, np.nan_to_num(values), **look)
+        largest = max(largest, np.nan_to_num(values)[_within(times, span)].max(initial=0.0))
+    small.set(xlim=span, ylim=(0.0, 1.08 * largest))
     small.tick_params(labelsize=6)
 
 
-def _within(orbit: Trajectory, span: tuple[float, float]) -> np.ndarray:
-    """Which saved times lie in the span."""
-    return (orbit.ts >= span[0]) & (orbit.ts <= span[1])
+def _within(times: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Which times lie in the span."""
+    return (times >= span[0]) & (times <= span[1])

@@ -15,8 +15,9 @@ from matplotlib.quiver import Quiver
 from matplotlib.streamplot import StreamplotSet
 
 from curlflow.fixed_points import FixedPoint, Kind
+from curlflow.orbits.smooth import smooth
 from curlflow.orbits.trajectory import Trajectory
-from curlflow.plane.survey import FixedCurve, Survey
+from curlflow.plane.survey import FixedCurve, Separatrix, SeparatrixKind, Survey
 from curlflow.plot import style
 
 Background = Literal["loss", "speed", "out of plane"]
@@ -51,6 +52,18 @@ _STABILITY: dict[float, tuple[str, Any]] = {
     1.0: ("fixed points, unstable", (0, (3, 1.5))),
 }
 CURVE_LABELS = tuple(label for label, _ in _STABILITY.values())
+# How a separatrix looks. Solid is what orbits come along to a saddle, dashed what they leave it by.
+_SEPARATRICES: dict[SeparatrixKind, tuple[str, Any]] = {
+    "stable manifold": ("stable manifold", "solid"),
+    "unstable manifold": ("unstable manifold", (0, (5, 1.5))),
+    "connection": ("separatrix", (0, (1, 1.2))),
+    "tangent orbit": ("separatrix", (0, (1, 1.2))),
+}
+SEPARATRIX_LABELS = tuple(dict.fromkeys(label for label, _ in _SEPARATRICES.values()))
+# What lies above most of a background, and below most of it, would leave the rest without contrast.
+_MOST = 99.5
+# Streamlines shorter than this, in units of the axes, are crumbs.
+_SHORTEST_STREAMLINE = 0.15
 _OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
 
 
@@ -73,6 +86,9 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
     if not np.any(values > 0):
         return None
     low, high = style.log_levels(values, decades=5.0)
+    if background == "speed":
+        low, high = np.nanpercentile(values[values > 0], [100 - _MOST, _MOST])
+        low, high = max(low, 1e-5 * high), max(high, 1.001 * low)
     return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)
 
 
@@ -88,6 +104,7 @@ def draw_velocity(ax: Axes, seen: Survey, look: Velocity | None) -> StreamplotSe
             linewidth=0.5,
             arrowsize=0.5,
             arrowstyle="-|>",
+            minlength=_SHORTEST_STREAMLINE,
             zorder=1,
         )
     if look == "arrows":
@@ -112,9 +129,10 @@ def draw_nullclines(ax: Axes, seen: Survey) -> tuple[LineCollection | None, ...]
     return tuple(drawn)
 
 
-def draw_separatrix(ax: Axes, orbit: np.ndarray) -> Line2D:
-    """One orbit, dotted."""
-    return ax.plot(*orbit.T, color="black", linewidth=1.0, linestyle=(0, (1, 1.2)), zorder=3)[0]
+def draw_separatrix(ax: Axes, orbit: Separatrix) -> Line2D:
+    """One orbit, its dashes by its kind."""
+    label, dash = _SEPARATRICES[orbit.kind]
+    return ax.plot(*orbit.points.T, label=label, color="black", linewidth=0.9, linestyle=dash, zorder=3)[0]
 
 
 def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:
@@ -160,19 +178,12 @@ def draw_trajectories(
     ax: Axes, seen: Survey, trajectories: Mapping[str, Trajectory] | Sequence[Trajectory]
 ) -> tuple[Line2D, ...]:
     """Orbits with their starts and arrowheads, projected on the plane."""
-    if isinstance(trajectories, Trajectory):
-        raise ValueError(
-            "`trajectories` must be a list of trajectories or a mapping from labels, but is one trajectory: "
-            'write {"label": trajectory} or [trajectory].'
-        )
-    labelled = (
-        trajectories.items() if isinstance(trajectories, Mapping) else [("", orbit) for orbit in trajectories]
-    )
+    labelled = list(style.labelled("trajectories", trajectories, Trajectory))
     lines = []
     for (label, orbit), (colour, dash) in zip(
         labelled, style.orbit_looks(label for label, _ in labelled), strict=True
     ):
-        points = seen.plane.project(orbit.ys)
+        points = smooth(orbit, lambda orbit: seen.plane.project(orbit.ys), [seen.xlim, seen.ylim])
         look = {"color": colour, "linestyle": dash, "linewidth": 1.5, "path_effects": _OUTLINE, "zorder": 5}
         lines += ax.plot(*points.T, label=label or None, **look)
         ax.plot(

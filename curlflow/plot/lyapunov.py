@@ -1,5 +1,6 @@
 """Lyapunov spectra drawn: how they converged, what they are, how they fluctuate."""
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from curlflow.chaos import LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
+from curlflow.plot import style as house
 from curlflow.plot.own_figure import on_own_figure
+
+# Curves of exponents, from the largest: told apart by their dashes in grey print.
+COLOURS = (house.BLUE, house.VERMILION, house.GREEN, house.PURPLE)
+DASHES = ("solid", (0, (4, 1.2)), "dashdot", "dotted", (0, (6, 1, 1, 1, 1, 1)))
 
 
 @on_own_figure(aspect=0.7)
@@ -45,14 +51,16 @@ def convergence(
     assert ax is not None
     span = spectrum.times - spectrum.times[0] + spectrum.dt
     lines = []
-    for values, value, error in list(
-        zip(spectrum.history.T, spectrum.exponents, spectrum.stderr, strict=True)
-    )[:most]:
-        (line,) = ax.plot(span, values, **style)
+    curves = list(zip(spectrum.history.T, spectrum.exponents, spectrum.stderr, strict=True))[:most]
+    looks = zip(cycle(COLOURS), cycle(DASHES), strict=False)
+    for number, ((values, value, error), (colour, dash)) in enumerate(zip(curves, looks, strict=False), 1):
+        look = {"color": colour, "linestyle": dash, "label": rf"$\lambda_{{{number}}}$"}
+        (line,) = ax.plot(span, values, **(look | style))
         ax.fill_between(span, value - error, value + error, color=line.get_color(), alpha=0.2, linewidth=0)
         lines.append(line)
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.axhline(0, color=house.GREY, linewidth=0.6, zorder=0)
     ax.set(xlabel="time averaged over", ylabel="Lyapunov exponents", xscale="log")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
     return lines
 
 
@@ -88,15 +96,21 @@ def exponents(
     """
     assert ax is not None
     index = np.arange(1, len(spectrum.exponents) + 1)
-    bars = ax.bar(index, spectrum.exponents, **style)
-    errors = ax.errorbar(index, spectrum.exponents, spectrum.stderr, fmt="none", ecolor="0.2", elinewidth=1)
+    bars = ax.bar(index, spectrum.exponents, **({"color": house.BLUE} | style))
+    errors = ax.errorbar(
+        index, spectrum.exponents, spectrum.stderr, fmt="none", ecolor=house.BLACK, elinewidth=1
+    )
     explained = 0 if zeros is None else zeros.explained
+    hollow = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "markeredgecolor": house.GREY}
+    marks: list[Line2D] = []
     for j in np.argsort(np.abs(spectrum.exponents))[:explained]:
-        bars[j].set(facecolor="none", edgecolor="0.4", linestyle="--")
-        ax.plot(index[j], 0, marker="o", markerfacecolor="white", markeredgecolor="0.4", linestyle="none")
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xlabel="index", ylabel="Lyapunov exponent")
+        bars[j].set(facecolor="none", edgecolor=house.GREY, linestyle="--")
+        marks += ax.plot(index[j], 0, linestyle="none", label="zero that must be", **hollow)
+    ax.axhline(0, color=house.GREY, linewidth=0.6, zorder=0)
+    ax.set(xlabel="number, from the largest", ylabel="Lyapunov exponent")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if marks:
+        ax.legend(handles=marks[:1], loc="lower left", bbox_to_anchor=(0.0, 1.0))
     return bars, errors
 
 
@@ -139,7 +153,13 @@ def finite_time_distribution(
     """
     assert ax is not None
     values = spectrum.finite_time(window)[:, index]
-    _, _, bars = ax.hist(values, **({"bins": "auto", "density": True} | style))
-    ax.axvline(float(spectrum.exponents[index]), color="0.2", linewidth=1)
-    ax.set(xlabel=f"exponent {index + 1} over windows of {window:g}", ylabel="density")
+    _, _, bars = ax.hist(values, **({"bins": "auto", "density": True, "color": house.SAMPLES} | style))
+    average = ax.axvline(float(spectrum.exponents[index]), color=house.BLUE, linewidth=1.2)
+    is_density = style.get("density", True)
+    name = rf"$\lambda_{{{index + 1}}}$"
+    ax.set(
+        xlabel=f"{name} over windows of {window:g} units of time",
+        ylabel="density" if is_density else "windows",
+    )
+    ax.legend([average], [f"{name} of the whole run"], loc="lower left", bbox_to_anchor=(0.0, 1.0))
     return bars  # pyright: ignore[reportReturnType]

@@ -10,8 +10,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.quiver import Quiver
 from matplotlib.streamplot import StreamplotSet
+from matplotlib.ticker import LogLocator
 from matplotlib.transforms import ScaledTranslation
 
 from curlflow import _checks
@@ -21,7 +23,7 @@ from curlflow.orbits.trajectory import Trajectory
 from curlflow.plane.planes import Plane
 from curlflow.plane.survey import Limits, Survey
 from curlflow.plane.survey import survey as look_at
-from curlflow.plot import layers
+from curlflow.plot import layers, style
 from curlflow.plot.layers import Background, Velocity
 from curlflow.plot.own_figure import fit_height, on_own_figure, own_figure
 from curlflow.system import Args, Flow
@@ -50,7 +52,7 @@ class Portrait:
     manifold
         Lines along curves of fixed points: solid where they attract, dashed where they repel, dotted where neither.
     separatrices
-        Lines.
+        Lines: solid along stable manifolds of saddles, dashed along unstable ones, dotted along other separatrices.
     fixed_points
         One marker per isolated fixed point, and one wherever a curve of fixed points changes its stability.
     trajectories
@@ -78,17 +80,21 @@ class Portrait:
         >>> handles = portrait.legend_handles()
         >>> legend = portrait.ax.figure.legend(handles.values(), handles.keys(), loc="outside right")
         >>> list(handles)
-        ['fixed points, stable', 'separatrix', 'saddle']
+        ['fixed points, stable', 'stable manifold', 'unstable manifold', 'saddle', 'high loss']
         """
         named = [line for line in self.trajectories if not str(line.get_label()).startswith("_")]
         handles: dict[str, Artist] = {str(line.get_label()): line for line in named}
         of_curves = {str(line.get_label()): line for line in self.manifold}
         handles |= {name: of_curves[name] for name in layers.CURVE_LABELS if name in of_curves}
-        handles |= {"separatrix": self.separatrices[0]} if self.separatrices else {}
+        separatrices = {str(line.get_label()): line for line in self.separatrices}
+        handles |= {name: separatrices[name] for name in layers.SEPARATRIX_LABELS if name in separatrices}
         handles |= {str(mark.get_label()): mark for mark in self.fixed_points}
         names = (self.ax.get_xlabel(), self.ax.get_ylabel())
         for name, lines in zip(names, self.nullclines, strict=False):
-            handles |= {} if lines is None else {f"{name} nullcline": lines}
+            # Without what stands in brackets behind it on the axis.
+            handles |= {} if lines is None else {f"{name.partition(' (')[0]} nullcline": lines}
+        if self.background is not None and self.background.get_label() == "loss":
+            handles["high loss"] = Patch(facecolor=style.LOSS_COLOURS(1.0), edgecolor="none")
         return handles
 
     def __str__(self) -> str:
@@ -125,7 +131,8 @@ def phase_portrait(
     """Draw the phase portrait of a planar flow, or of any flow in a plane of its state space.
 
     Of a planar flow it shows the isolated fixed points, each kind with a mark of its own; curves of fixed points, such as the
-    solution manifold, solid where they attract and dashed where they do not; and the separatrices. In a plane of a larger
+    solution manifold, solid where they attract and dashed where they do not; and the separatrices, stable manifolds of
+    saddles solid, unstable ones dashed. In a plane of a larger
     flow the arrows are the velocity's shadow on the plane, and the background can tell how much of it leads out.
 
     Parameters
@@ -140,7 +147,8 @@ def phase_portrait(
     ax
         Matplotlib axes to draw on; None makes a new figure in the paper's style.
     trajectories
-        Orbits to draw over it, projected on the plane, with arrowheads: a list, or a mapping from legend labels.
+        Orbits to draw over it, projected on the plane, with arrowheads: a list, or a mapping from legend labels. They are
+        smooth however far apart the saved times are: what is missing between them is computed anew.
     fixed_points
         Further fixed points to mark, for a flow that is not planar; they are projected on the plane.
     background
@@ -200,22 +208,24 @@ def compare_portraits(
     xlim: Limits,
     ylim: Limits,
     *,
-    trajectories: Mapping[str, Mapping[str, Trajectory]] | None = None,
+    trajectories: Mapping[str, Mapping[str, Trajectory] | Sequence[Trajectory]] | None = None,
+    axes: Sequence[Axes] | np.ndarray | None = None,
     **options: Any,
 ) -> dict[str, Portrait]:
     """Draw phase portraits side by side, for example a curl flow beside its gradient flow, with one legend for all.
 
-    Always makes a new figure in the paper's style, of a double column's width.
-
     Parameters
     ----------
     systems
-        The vector fields, two or three, by the titles of their panels.
+        The vector fields by the titles of their panels: two or three on a figure of their own, any number on given axes.
     xlim, ylim
         The window, the same for all.
     trajectories
-        For each title, orbits to draw in that panel by their legend labels. Those called "curl flow" and "gradient flow"
-        have colours of their own.
+        For each title, orbits to draw in that panel, a list or by their legend labels. Those called "curl flow" and
+        "gradient flow" have colours of their own.
+    axes
+        Matplotlib axes to draw on, one for every system in any arrangement; no legend is drawn then, for which
+        `Portrait.legend_handles` has what it needs. None makes a new figure in the paper's style, of a double column's width.
     **options
         Passed on to `phase_portrait`: `plane`, `background`, `velocity`, `nullclines`, `resolution`, `t`, `args`.
 
@@ -227,7 +237,8 @@ def compare_portraits(
     Raises
     ------
     ValueError
-        If there are not two or three systems, or as `phase_portrait` does.
+        If there are not two or three systems and no axes are given, or not as many axes as systems, or as `phase_portrait`
+        does.
 
     Examples
     --------
@@ -239,10 +250,8 @@ def compare_portraits(
     >>> [str(mark.get_label()) for mark in panels["gradient flow"].fixed_points]
     ['saddle']
     """
-    if len(systems) not in (2, 3):
-        raise ValueError(f"`systems` must hold two or three vector fields, but holds {len(systems)}.")
-    with own_figure(columns=2, aspect=0.5) as figure:
-        axes = figure.subplots(1, len(systems), sharey=True)
+
+    def draw(axes: Sequence[Axes]) -> dict[str, Portrait]:
         panels = {}
         for ax, (title, system) in zip(axes, systems.items(), strict=True):
             orbits = (trajectories or {}).get(title, {})
@@ -251,10 +260,25 @@ def compare_portraits(
             )
             ax.set_title(title, loc="left")
             ax.label_outer()
-            _give_shape(ax)
-        handles = {
-            name: artist for panel in panels.values() for name, artist in panel.legend_handles().items()
-        }
+        return panels
+
+    if axes is not None:
+        given = list(np.ravel(np.asarray(axes, object)))
+        if len(given) != len(systems):
+            raise ValueError(
+                f"`axes` must be {len(systems)} axes, one for every system, but are {len(given)}."
+            )
+        return draw(given)
+    if len(systems) not in (2, 3):
+        raise ValueError(
+            f"`systems` must hold two or three vector fields, but holds {len(systems)}: give `axes` for more."
+        )
+    with own_figure(columns=2, aspect=0.5) as figure:
+        panels = draw(figure.subplots(1, len(systems), sharey=True))
+        handles: dict[str, Artist] = {}
+        for panel in panels.values():
+            handles |= panel.legend_handles()
+            _give_shape(panel.ax)
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
         fit_height(figure)
     return panels
@@ -346,13 +370,19 @@ def survey(
     ax.set(xlim=seen.xlim, ylim=seen.ylim, xlabel=seen.plane.labels[0], ylabel=seen.plane.labels[1])
     ax.set_aspect(_aspect(seen) if aspect is None else aspect)
     if portrait.background is not None and background != "loss":
-        label = "share of speed out of plane" if background == "out of plane" else "speed"
-        beside = ax.inset_axes((1.03, 0.15, 0.03, 0.7))
-        ax.figure.colorbar(portrait.background, cax=beside, label=label)
+        _draw_colour_bar(ax, portrait.background)
     handles = portrait.legend_handles()
     if legend and handles:
         ax.legend(list(handles.values()), list(handles), frameon=True, framealpha=0.8, edgecolor="none")
     return portrait
+
+
+def _draw_colour_bar(ax: Axes, image: AxesImage) -> None:
+    """Beside the axes, with ticks within a decade too, and no more of them than can be read."""
+    beside, is_share = ax.inset_axes((1.03, 0.15, 0.03, 0.7)), image.get_label() == "out of plane"
+    label = "share of speed out of plane" if is_share else "speed"
+    ticks = None if is_share else LogLocator(subs=(1.0, 2.0, 5.0))
+    ax.figure.colorbar(image, cax=beside, label=label, ticks=ticks, format="%g").minorticks_off()
 
 
 def _aspect(seen: Survey) -> Aspect:

@@ -98,7 +98,7 @@ def spectrum(
     on_atom = np.any(np.abs(values[:, None] - positions[masses > 0]) < 1e-9, axis=1)
     heights, cuts = np.histogram(values[~on_atom], bins, (np.nanmin(x), np.nanmax(x)))
     heights = heights / (values.size * np.diff(cuts))
-    bars = ax.bar(cuts[:-1], heights, np.diff(cuts), align="edge", color="#c4ccd4", linewidth=0)
+    bars = ax.bar(cuts[:-1], heights, np.diff(cuts), align="edge", color=style.SAMPLES, linewidth=0)
     (curve,) = ax.plot(x, density, color=style.BLUE)
     top = 1.2 * heights.max()  # the density may diverge
     ax.set(ylim=(0.0, top), xlabel="eigenvalue", ylabel="density")

@@ -1,9 +1,9 @@
 """The look of every figure: journal widths, embedded fonts, colours that survive colour blindness and grey printing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -38,11 +38,15 @@ ORBIT_DASHES: Final = ("solid", "dashed", "dashdot")
 NULLCLINES: Final = ((GREEN, "dashdot"), (ORANGE, "dotted"))
 SOLUTION_MANIFOLD: Final = VERMILION
 FIELD: Final = "#66727e"
+SAMPLES: Final = "#c4ccd4"
 
 # White where the loss is least; light throughout, so that whatever is drawn over it can be seen.
 LOSS_COLOURS: Final = LinearSegmentedColormap.from_list(
     "curlflow_loss", ["#ffffff", "#e9eef2", "#d3dbe3", "#bcc7d2"]
 )
+
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -94,6 +98,23 @@ def paper_style(*, columns: int = 1, aspect: float = 0.75) -> Iterator[None]:
     finally:
         # A notebook's first figure loads its backend, which switches this on: not to be taken back with the rest of the look.
         mpl.interactive(interactive)
+
+
+def labelled(name: str, given: Mapping[str, Item] | Sequence[Item], kind: type) -> Iterator[tuple[str, Item]]:
+    """What a plot is to draw, with labels: those of a mapping, and none for a list.
+
+    Raises
+    ------
+    ValueError
+        If it is one thing of its kind and no list of them.
+    """
+    if isinstance(given, kind):
+        what = kind.__name__.lower()
+        raise ValueError(
+            f"`{name}` must be a list or a mapping from labels, but is one {what}: "
+            f'write {{"label": {what}}} or [{what}].'
+        )
+    return iter(given.items() if isinstance(given, Mapping) else [("", item) for item in given])
 
 
 def orbit_looks(labels: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -60,12 +60,26 @@ def test_a_coordinate_plane_holds_two_weights_and_leaves_the_others_where_they_a
     np.testing.assert_array_equal(plane.project(jtu.tree_map(lambda leaf: leaf[None], WEIGHTS)), [[5.0, 8.0]])
 
 
+def test_a_plane_says_what_it_holds_fixed():
+    assert str(cf.plane.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))) == (
+        "Plane of W1[2, 0] and W2[0, 1]; held fixed: W1[0, 0] = 1, W1[0, 1] = 2, W1[1, 0] = 3, W1[1, 1] = 4, "
+        "W1[2, 1] = 6, W2[0, 0] = 7 and 1 more"
+    )
+    assert (
+        str(cf.plane.coordinate_plane([1.0, 0.25, 3.0], 2, 0)) == "Plane of y3 and y1; held fixed: y2 = 0.25"
+    )
+    assert str(cf.plane.coordinate_plane([1.0, 2.0], 0, 1)) == "Plane of y1 and y2"
+    askew = cf.plane.eigenplane(Linear(jnp.asarray(matrix_with([3.0, 1.0, -1.0, -2.0])[0])), jnp.zeros(4))
+    assert str(askew).endswith(", through a state of 4 numbers")
+
+
 def test_coordinates_are_counted_or_named():
     by_number = cf.plane.coordinate_plane(WEIGHTS, 4, 7)
     by_name = cf.plane.coordinate_plane(WEIGHTS, ("W1", 2, 0), ("W2", 0, 1))
     assert by_number.labels == by_name.labels
     np.testing.assert_array_equal(by_number.axes, by_name.axes)
-    assert cf.plane.coordinate_plane(jnp.zeros(3), 2, 0).labels == ("y[2]", "y[0]")
+    assert cf.plane.coordinate_plane(jnp.zeros(3), 2, 0).labels == ("$y_3$", "$y_1$")
+    assert cf.plane.coordinate_plane(jnp.zeros(12), ("y", 9), 0).labels == ("$y_{10}$", "$y_1$")
     assert cf.plane.coordinate_plane({"a": jnp.zeros(3), "b": 1.0}, ("a", 1), ("b",)).labels == ("a[1]", "b")
     assert cf.plane.coordinate_plane(jnp.zeros(2), 1, 0).is_whole_space
 
@@ -113,7 +127,7 @@ def test_the_plane_of_two_real_eigenvectors():
     assert_spans(plane, basis[:, [0, 2]])
     along = basis[:, 0] / np.linalg.norm(basis[:, 0])
     assert abs(along @ plane.axes[0]) == pytest.approx(1.0, abs=1e-12)
-    assert plane.labels == ("eigenvector 0 (λ = 3)", "orthogonal part of eigenvector 2 (λ = -1)")
+    assert plane.labels == ("eigenvector 0 (λ = 3)", "eigenvector 2, orthogonal (λ = -1)")
 
 
 def test_the_plane_of_a_complex_pair():
@@ -122,7 +136,7 @@ def test_the_plane_of_a_complex_pair():
     for modes in ((1, 2), (2, 1), (1, 3), (1, 1)):
         plane = cf.plane.eigenplane(system, y, modes)
         assert_spans(plane, basis[:, [1, 2]])
-        assert plane.labels[0].startswith(f"real part of eigenvector {modes[0]} (λ = -0.50")
+        assert plane.labels[0].startswith(f"eigenvector {modes[0]}, Re (λ = -0.50 ±")
 
 
 def test_a_plane_of_half_a_complex_pair_is_refused():
@@ -166,7 +180,7 @@ def test_the_principal_plane_of_a_planar_orbit_is_its_plane():
     assert abs(frame[:, 0] @ plane.axes[0]) == pytest.approx(1.0, abs=1e-12)
     assert abs(frame[:, 1] @ plane.axes[1]) == pytest.approx(1.0, abs=1e-12)
     # The variances are 9/2 and 1/2.
-    assert plane.labels == ("principal component 1 (90 %)", "principal component 2 (10 %)")
+    assert plane.labels == ("component 1 (90 %)", "component 2 (10 %)")
 
 
 def test_the_principal_plane_of_weights_embeds_weights():

@@ -123,11 +123,11 @@ def test_plots_keep_their_signatures_and_docstrings():
 def test_a_portraits_own_figure_is_as_high_as_its_legend_needs():
     seen = cf.plane.survey(TOY, (-2, 2), (-2, 2), resolution=12)
     heights = {}
-    for nullclines in (None, (seen.separatrices, seen.separatrices)):
+    for nullclines in (None, ([o.points for o in seen.separatrices],) * 2):
         ax = cf.plot.survey(replace(seen, nullclines=nullclines)).ax
         heights[len(ax.get_legend().get_texts())] = ax.figure.get_size_inches()[1]
-    assert list(heights) == [5, 7]
-    assert heights[7] - heights[5] == pytest.approx(0.15, abs=0.01)  # one row more
+    assert list(heights) == [6, 8]
+    assert heights[8] - heights[6] == pytest.approx(0.15, abs=0.01)  # one row more
     plain = cf.plot.survey(seen, legend=False).ax.figure
     np.testing.assert_allclose(*plain.get_size_inches(), rtol=0.1)
 

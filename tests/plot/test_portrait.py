@@ -175,11 +175,18 @@ def test_marks_on_the_edge_of_the_window_are_seen_whole(gradient: cf.plane.Surve
     assert (on_edge.get_clip_on(), beyond.get_clip_on()) == (False, True)
 
 
+def test_the_manifolds_of_saddles_tell_apart(gradient: cf.plane.Survey):
+    lines = draw(gradient).separatrices
+    looks = {(line.get_label(), line.get_linestyle()) for line in lines}
+    assert looks == {("stable manifold", "-"), ("unstable manifold", "--")}
+    assert {"stable manifold", "unstable manifold"} < set(legend_of(plt.gcf()))
+
+
 def test_separatrices_are_the_surveys(curl: cf.plane.Survey):
     lines = draw(curl).separatrices
     assert len(lines) == len(curl.separatrices) > 0
-    for line, points in zip(lines, curl.separatrices, strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), points)
+    for line, orbit in zip(lines, curl.separatrices, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), orbit.points)
 
 
 # ----------------------------------------------------------------------------------------- trajectories
@@ -207,6 +214,18 @@ def test_trajectories_are_their_states_with_an_arrowhead_halfway(curl: cf.plane.
     np.testing.assert_array_equal(starts, [run.ys[0] for run in runs.values()])
 
 
+def test_orbits_are_curves_however_few_times_were_saved(curl: cf.plane.Survey):
+    start = jnp.array([0.7, 0.0])
+    runs = [cf.integrate(CURL, start, float(CURL.period(start)), ts=ts) for ts in ([0.0], [0.0, 1.0, 4.0])]
+    for line in draw(curl, trajectories=runs).trajectories:
+        points = line.get_xydata()
+        assert len(points) > 60
+        np.testing.assert_allclose(np.hypot(*points.T), 0.7, atol=1e-6)
+        steps = np.diff(points, axis=0)
+        angles = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+        assert np.abs(np.diff(angles)).max() < 0.2
+
+
 def test_any_number_of_trajectories_tell_apart(curl: cf.plane.Survey):
     runs = {"curl flow": orbit(t1=1.0), **{f"start {i}": orbit(w0=(0.1 * i, 0.0), t1=1.0) for i in range(30)}}
     lines = draw(curl, trajectories=runs).trajectories
@@ -223,6 +242,7 @@ def test_trajectories_without_labels_are_not_in_the_legend(curl: cf.plane.Survey
         "separatrix",
         "centre",
         "change of stability",
+        "high loss",
     ]
 
 
@@ -239,18 +259,24 @@ def test_no_legend_if_none_is_wanted(curl: cf.plane.Survey):
 # ----------------------------------------------------------------------------- background and velocity
 
 
-def test_the_background_is_the_loss_or_the_speed_over_five_decades(curl: cf.plane.Survey):
+def test_the_background_is_the_loss_over_five_decades_or_the_speed(curl: cf.plane.Survey):
     w = regridded(curl, 20)
     assert w.loss is not None
     for background, values in (("loss", w.loss), ("speed", np.hypot(*w.velocity))):
-        image = draw(w, background=background).background
+        portrait = draw(w, background=background)
+        image = portrait.background
         assert image is not None
         assert isinstance(image.norm, LogNorm)
-        top = values.max()
-        assert (image.norm.vmin, image.norm.vmax) == pytest.approx((1e-5 * top, top))
-        np.testing.assert_allclose(image.get_array(), np.maximum(values, 1e-5 * top))
         assert tuple(image.get_extent()) == (*WINDOW, *WINDOW)
         assert image.origin == "lower"
+        low, high = image.norm.vmin, image.norm.vmax
+        np.testing.assert_allclose(image.get_array(), np.maximum(values, low))
+        if background == "loss":
+            assert (low, high) == pytest.approx((1e-5 * values.max(), values.max()))
+            assert to_rgba(portrait.legend_handles()["high loss"].get_facecolor()) == image.cmap(1.0)
+        else:
+            # Its colours are spread over what there is: on five decades most of the window would be dark.
+            assert np.mean((values >= low) & (values <= high)) == pytest.approx(0.99, abs=0.01)
     assert draw(w, background=None).background is None
     assert draw(replace(w, loss=None)).background is None
 
@@ -375,7 +401,21 @@ def test_portraits_side_by_side_have_two_columns_width_and_one_legend():
     assert [len(panel.trajectories) for panel in panels.values()] == [1, 1]
     entries = legend_of(figure)
     assert len(entries) == len(set(entries))
-    assert {"gradient flow", "curl flow", "saddle", "centre", "separatrix"} <= set(entries)
+    assert {"gradient flow", "curl flow", "saddle", "centre", "separatrix", "stable manifold"} <= set(entries)
+
+
+def test_portraits_to_compare_may_be_drawn_on_axes_of_ones_own():
+    figure, axes = plt.subplots(2, 2)
+    systems = {"a": GRADIENT, "b": CURL, "c": CURL, "d": GRADIENT}
+    panels = cf.plot.compare_portraits(
+        systems, WINDOW, WINDOW, resolution=12, velocity=None, axes=axes, trajectories={"b": [orbit()]}
+    )
+    assert [panel.ax for panel in panels.values()] == list(axes.flat)
+    assert [len(panel.trajectories) for panel in panels.values()] == [0, 1, 0, 0]
+    assert plt.get_fignums() == [figure.number]
+    assert legend_of(figure) == []
+    with pytest.raises(ValueError, match="`axes` must be 2 axes, one for every system, but are 4"):
+        cf.plot.compare_portraits({"a": CURL, "b": CURL}, WINDOW, WINDOW, axes=axes)
 
 
 def test_a_plane_of_a_larger_flow_shows_how_much_leads_out():
@@ -412,7 +452,7 @@ def test_loss_curves_are_the_losses_down_to_the_floor():
     for line, run in zip(lines, runs.values(), strict=True):
         loss = np.asarray(run.loss())
         np.testing.assert_array_equal(line.get_xdata(), run.ts)
-        np.testing.assert_array_equal(line.get_ydata(), np.where(loss >= 1e-10, loss, np.nan))
+        np.testing.assert_allclose(line.get_ydata(), np.where(loss >= 1e-10, loss, np.nan), rtol=1e-12)
     assert np.isnan(lines[1].get_ydata()).any()
     ax = lines[0].axes
     assert (ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "time $t$", "loss $L$")
@@ -423,13 +463,34 @@ def test_loss_curves_are_the_losses_down_to_the_floor():
     assert lines[0].get_linestyle() != lines[1].get_linestyle()
 
 
+def test_a_loss_is_drawn_no_further_than_the_tolerance_lets_it_be_known():
+    """What is left of it then goes up and down with the solver's steps."""
+    run = cf.integrate(CURL, jnp.array([-1.5, 0.5]), 60.0, rtol=1e-5, atol=1e-7)
+    (line,) = cf.plot.loss([run])
+    drawn = line.get_ydata()[np.isfinite(line.get_ydata())]
+    assert 1e-10 < drawn.min() < 1e-8
+    assert (np.diff(drawn[drawn < 1e-4]) < 0).all()
+    assert line.axes.get_legend() is None
+
+
+def test_a_loss_that_was_saved_twice_is_a_curve():
+    run = cf.integrate(CURL, jnp.array([-1.5, 0.5]), 8.0, ts=[0.0, 8.0])
+    (line,) = cf.plot.loss({"curl flow": run})
+    times, values = line.get_data()
+    expected = [CURL.loss(CURL.solution(jnp.asarray(t), jnp.array([-1.5, 0.5]))) for t in times[::20]]
+    seen = np.isfinite(values[::20])
+    assert len(times) > 50
+    assert seen.sum() > 3
+    np.testing.assert_allclose(values[::20][seen], np.array(expected)[seen], rtol=1e-2, atol=1e-13)
+
+
 def test_the_inset_shows_the_same_losses_on_a_linear_scale():
     run = orbit()
     (line,) = cf.plot.loss({"curl flow": run}, inset=(1.0, 3.0))
     (small,) = line.axes.child_axes
     assert (small.get_yscale(), small.get_xlim()) == ("linear", (1.0, 3.0))
     loss = np.asarray(run.loss())
-    np.testing.assert_array_equal(small.lines[0].get_ydata(), loss)
+    np.testing.assert_allclose(small.lines[0].get_ydata(), loss, rtol=1e-12, atol=1e-15)
     top = loss[(run.ts >= 1) & (run.ts <= 3)].max()
     assert small.get_ylim() == pytest.approx((0.0, 1.08 * top))
 
@@ -465,7 +526,8 @@ def test_a_notebooks_first_figure_may_stand_inside_the_style():
 def pdf(curl: cf.plane.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cf.plot.paper_style():
         portrait = cf.plot.survey(
-            replace(curl, nullclines=(curl.separatrices, ())), trajectories={"": orbit()}
+            replace(curl, nullclines=(tuple(orbit.points for orbit in curl.separatrices), ())),
+            trajectories={"": orbit()},
         )
     path = cf.plot.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
     plt.close(portrait.ax.figure)
@@ -519,7 +581,7 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path):
     [
         ({"background": "losses"}, "`background` must be one of 'loss', 'speed', 'out of plane', None"),
         ({"velocity": "lines"}, "`velocity` must be one of 'streamlines', 'arrows', None, but is 'lines'"),
-        ({"trajectories": orbit()}, "`trajectories` must be a list of trajectories or a mapping from labels"),
+        ({"trajectories": orbit()}, "`trajectories` must be a list or a mapping from labels"),
         ({"trajectories": [replace(orbit(), ys=jnp.zeros((101, 3, 2)))]}, "states of 2 numbers"),
     ],
 )
