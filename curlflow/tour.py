@@ -1,5 +1,6 @@
 """The main job from end to end: what `curlflow tour` computes, draws and compares with exact values."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,14 @@ from curlflow.outcome import Outcome
 from curlflow.plane.planes import principal_plane
 from curlflow.plot import compare_portraits, phase_portrait, save_figure
 
+# What the tour leaves in its folder.
+PORTRAITS, LOSS, NETWORK, TRAJECTORY, TABLE = FILES = (
+    "toy_portraits.pdf",
+    "toy_loss.pdf",
+    "network_portrait.pdf",
+    "trajectory.nc",
+    "table.csv",
+)
 # Enough for every dense orbit below.
 DENSE_STEPS = 16384
 
@@ -57,12 +66,12 @@ class Row:
 
 
 def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Run the tour, write its figures and data into `folder`, and return the table.
+    """Run the tour, write its figures, its data and its table into `folder`, and return the table.
 
     Parameters
     ----------
     folder
-        An existing folder. It receives `toy_portraits.pdf`, `toy_loss.pdf`, `network_portrait.pdf` and `trajectory.nc`.
+        An existing folder. It receives `FILES`: three figures (.pdf), a trajectory (.nc) and the table (.csv).
     announce
         Called with a sentence before each step.
 
@@ -88,7 +97,7 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
     learning = integrate(
         network, jax.tree.map(lambda layer: 0.3 * layer, student), 60.0, rtol=1e-10, atol=1e-12
     )
-    learning.to_xarray().to_netcdf(folder / "trajectory.nc", engine="h5netcdf")
+    learning.to_xarray().to_netcdf(folder / TRAJECTORY, engine="h5netcdf")
     rows += _network_rows(network, teacher, learning)
     announce("Drawing how it learned, in the plane of the two principal components of its way")
     _draw_network(network, learning, folder)
@@ -96,7 +105,16 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
     rows += _lyapunov_rows(flow)
     announce("Flipping the rules of both layers: blow-up in finite time")
     rows.append(_blow_up_row())
+    _write_table(rows, folder / TABLE)
     return rows
+
+
+def _write_table(rows: list[Row], path: Path) -> None:
+    """The table with all digits, as text that a spreadsheet opens. What is indented belongs to the line above, as printed."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["quantity", "computed", "exact", "difference", "agrees"])
+        table.writerows([row.quantity, row.computed, row.exact, row.difference, row.agrees] for row in rows)
 
 
 def _orbit_rows(orbits: dict[str, Trajectory]) -> list[Row]:
@@ -199,8 +217,8 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
             "b  curl flow": {"curl flow": smooth["curl flow"], "closed orbit": closed},
         },
     )
-    _save(panels["b  curl flow"].ax, folder / "toy_portraits.pdf")
-    _save(plot.loss(smooth, inset=(0.0, 3.0))[0], folder / "toy_loss.pdf")
+    _save(panels["b  curl flow"].ax, folder / PORTRAITS)
+    _save(plot.loss(smooth, inset=(0.0, 3.0))[0], folder / LOSS)
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
@@ -218,7 +236,7 @@ def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:
         trajectories={"curl flow": learning},
         nullclines=True,
     )
-    _save(portrait.ax, folder / "network_portrait.pdf")
+    _save(portrait.ax, folder / NETWORK)
 
 
 def _save(drawn: Artist, path: Path) -> None:
