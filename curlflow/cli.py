@@ -402,7 +402,7 @@ def lyapunov(
     quasi-periodic, periodic, fixed point, transient chaos, blow-up,
     undecided), and which indicators say so.
 
-    Example: curlflow lyapunov -N 4 -M 3 --alpha-h 0.4 --norm-constrained --seed 1
+    Example: curlflow lyapunov -N 2 -M 3 --alpha-h 0.5 --norm-constrained --seed 3
     """
     if out is not None:
         _new_file("--out", out, (".nc",), force=force)

@@ -35,6 +35,7 @@ from shared.linear_networks import EPOCH, draw_network, learn, sizes
 from shared.motions import motion_part, settled_motion
 from shared.orbits import orbit_part, report_end
 from shared.parts import Part, run_parts
+from shared.verdicts import cost_note
 
 LAST_EPOCHS = 1000
 PERTURBATION = 1e-10
@@ -70,8 +71,8 @@ def report_errors(results: xr.Dataset) -> str:
     learned = results["test_error"] < 1e-10
     stable, unstable = (learned.mean("seed").values[side] for side in (margin > 0.1, margin < -0.1))
     return (
-        f"{results['wall_time'].sum().item():.0f} s of computing; test error below 1e-10 in {stable.mean():.1%} "
-        f"of the runs well inside the stable side and in {unstable.mean():.1%} well inside the unstable side."
+        f"Test error below 1e-10 in {stable.mean():.1%} of the runs well inside the stable side and in "
+        f"{unstable.mean():.1%} well inside the unstable side.\n\n{cost_note(results)}"
     )
 
 

@@ -30,6 +30,7 @@ from shared.diagrams import linear_margin, peak_figure
 from shared.linear_networks import EPOCH, Network, draw_network
 from shared.orbits import orbit_part, report_rise
 from shared.parts import Part, run_parts
+from shared.verdicts import cost_note
 
 PERTURBATION = 1e-15
 # A run is over when its loss is below this at weights which descent does not leave: further epochs would change nothing. We
@@ -118,10 +119,11 @@ def report_diagram(results: xr.Dataset) -> str:
     spiked = (results["peak_error"] > 1e-3).mean("seed").values
     learned = (results["test_error"] < 1e-10).mean("seed").values
     return (
-        f"{results['wall_time'].sum().item():.0f} s of computing; the error passed 1e-3 in "
+        "The error passed 1e-3 in "
         f"{spiked[margin > 0.1].mean():.1%} of the runs well inside the stable side and in "
         f"{spiked[margin < -0.1].mean():.1%} well inside the unstable side, of which "
-        f"{learned[margin < -0.1].mean():.1%} ended below 1e-10."
+        f"{learned[margin < -0.1].mean():.1%} ended below 1e-10.\n\n"
+        f"{cost_note(results)}"
     )
 
 

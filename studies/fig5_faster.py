@@ -20,8 +20,8 @@ Cost on one core: errors, samples, flips and both checks 20 minutes, student 9, 
 import numpy as np
 
 from shared.parts import run_parts
-from shared.races import HORIZON, Comparisons, N, Races, claim_faster, is_faster
-from shared.verdicts import Claims, verdict_on
+from shared.races import HORIZON, Comparisons, N, Races, claim_faster, is_faster, verdict_on_races
+from shared.verdicts import Claims
 
 
 def claim_samples(comparisons: Comparisons) -> Claims:
@@ -53,7 +53,7 @@ def claim_teacher(comparisons: Comparisons) -> Claims:
         (
             "5e: above it both are equally poor",
             f"at {sum(equally)} of {len(equally)} points",
-            verdict_on(equally),
+            verdict_on_races(equally, list(comparisons.values())),
         ),
     ]
 

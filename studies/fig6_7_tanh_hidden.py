@@ -38,7 +38,7 @@ from shared.nonlinear_networks import LOW_ERROR, Network, draw_network, minibatc
 from shared.orbits import orbit_part, report_end
 from shared.parts import Part, run_parts
 from shared.solutions import stability, stability_part
-from shared.verdicts import boundary_claims, verdict_table
+from shared.verdicts import boundary_claims, cost_note, verdict_table
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH
@@ -101,7 +101,7 @@ def report_errors(results: xr.Dataset) -> str:
     """Which students have failed to learn, on both sides of the boundary of linear networks."""
     failed = results["test_error"] >= LOW_ERROR
     claims = boundary_claims("6", "flipped inputs destroy learning", f"end at {LOW_ERROR:g} or above", failed)
-    return f"{results['wall_time'].sum().item():.0f} s of computing\n\n{verdict_table(claims)}"
+    return f"{verdict_table(claims)}\n\n{cost_note(results)}"
 
 
 def learn_twice(c: float, alpha_h: float, seed: int, total: int, epochs: int) -> dict[str, Any]:

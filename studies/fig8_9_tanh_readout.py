@@ -32,7 +32,7 @@ from shared.nonlinear_networks import LOW_ERROR, Network, draw_network, looks
 from shared.orbits import orbit_part, report_rise
 from shared.parts import Part, run_parts
 from shared.solutions import stability, stability_part
-from shared.verdicts import boundary_claims, share, verdict_on, verdict_table
+from shared.verdicts import boundary_claims, cost_note, of_enough_seeds, share, verdict_on, verdict_table
 
 SAMPLES = 250
 HORIZON = 1e5 * EPOCH
@@ -126,11 +126,11 @@ def report_peaks(results: xr.Dataset) -> str:
     returned = (
         "8a: and end at low test errors all the same",
         f"beyond, unless all are flipped, {share(low[unstable])} end below {LOW_ERROR:g}",
-        verdict_on((low[unstable].mean(axis=1) > 0.5).tolist()),
+        of_enough_seeds(low, verdict_on((low[unstable].mean(axis=1) > 0.5).tolist())),
     )
     found = f"have a train error above {AWAY:g} on the way"
     claims = [*boundary_claims("8b", "students leave their teacher", found, left), returned]
-    return f"{results['wall_time'].sum().item():.0f} s of computing\n\n{verdict_table(claims)}"
+    return f"{verdict_table(claims)}\n\n{cost_note(results)}"
 
 
 def descent_beside_teacher(total: int) -> tuple[cf.DescentMap, cf.Weights]:

@@ -1,9 +1,13 @@
 """The command line: what it writes, and that what a user got wrong ends in a sentence and exit code 2."""
 
+import csv
+import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +19,14 @@ import curlflow.tour
 from curlflow import cli
 from curlflow.tour import Row
 
+COMMANDS = ("tour", "portrait", "integrate", "lyapunov", "stability", "sweep")
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     """Run the command line as `curlflow …` does, in a folder of its own: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["curlflow", *map(str, arguments)])
@@ -41,6 +48,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("something was computed")
 
     monkeypatch.setattr(cf, "integrate", compute)
+    monkeypatch.setattr(cf, "verdict", compute)
+    monkeypatch.setattr(cf.random_matrix, "stability_margin", compute)
     monkeypatch.setattr(cf, "phase_portrait", compute)
     monkeypatch.setattr(cf.plot, "compare_portraits", compute)
     monkeypatch.setattr(curlflow.tour, "tour", compute)
@@ -55,7 +64,17 @@ def test_help_names_the_commands_and_their_options(run: Any):
     assert {"tour", "portrait", "integrate"} <= set(out.split())
     for command, options in {
         "tour": ["--out"],
-        "portrait": ["--out", "--flip", "--limits", "--start", "--time", "--nullclines", "--compare"],
+        "portrait": [
+            "--out",
+            "-o",
+            "--flip",
+            "--teacher",
+            "--half-width",
+            "--orbit",
+            "--time",
+            "--compare",
+            "--force",
+        ],
         "integrate": [
             "--out",
             "--hidden",
@@ -99,14 +118,19 @@ def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
             "`--out` must lie in an existing folder, but missing is none.",
         ),
         ("portrait --out portrait.docx", "`--out` must end in .pdf or .png or .svg, but is 'portrait.docx'."),
-        ("portrait --s nan", "`--s` must be finite, but is nan."),
-        ("portrait --start 1", "`--start` must be two numbers W1,W2, but is '1'."),
-        ("portrait --start 1,2,3", "`--start` must be two numbers W1,W2, but is '1,2,3'."),
-        ("portrait --start 1,two", "`--start` must be a number, but is 'two'."),
-        ("portrait --start=1,inf", "`--start` must be finite, but is inf."),
-        ("portrait --limits 0", "`--limits` must be positive, but is 0."),
-        ("portrait --limits nan", "`--limits` must be finite, but is nan."),
-        ("portrait --start 1,1 --time nan", "`--time` must be finite, but is nan."),
+        ("portrait --teacher nan", "`--teacher`/`-s` must be finite, but is nan."),
+        ("portrait --orbit 1", "`--orbit` must be two numbers W1,W2, but is '1'."),
+        ("portrait --orbit 1,2,3", "`--orbit` must be two numbers W1,W2, but is '1,2,3'."),
+        ("portrait --orbit 1,two", "`--orbit` must be a number, but is 'two'."),
+        ("portrait --orbit=1,inf", "`--orbit` must be finite, but is inf."),
+        (
+            "portrait --start 1,1",
+            "`--start` must be written `--orbit` in a portrait, but is '1,1': it said where an orbit begins, and says of "
+            "a network's student how it is drawn.",
+        ),
+        ("portrait --half-width 0", "`--half-width` must be positive, but is 0."),
+        ("portrait --half-width nan", "`--half-width` must be finite, but is nan."),
+        ("portrait --orbit 1,1 --time nan", "`--time` must be finite, but is nan."),
         ("integrate --out trajectory.csv", "`--out` must end in .nc, but is 'trajectory.csv'."),
         ("integrate --out missing/t.nc", "`--out` must lie in an existing folder, but missing is none."),
         ("integrate --plot missing/t.pdf", "`--plot` must lie in an existing folder, but missing is none."),
@@ -140,6 +164,8 @@ def test_the_installed_command_ends_with_the_right_codes(tmp_path: Path):
         ("lyapunov --seed -1", "`--seed` must be a whole number from 0 to 9223372036854775807, but is -1."),
         ("stability -c -0.5", "`--ratio`/`-c` must be positive, but is -0.5."),
         ("stability -c 0.5 --alpha-r 2", "`--alpha-r` must lie between 0 and 1, but is 2."),
+        ("stability", "Either `--ratio` or `--out` must be given, but neither was."),
+        ("stability -o diagram.nc", "`--out` must end in .pdf or .png or .svg, but is 'diagram.nc'."),
         ("tour --out taken", "`--out` must be a folder, but taken is a file."),
         (
             "tour --out taken/tour",
@@ -158,7 +184,10 @@ def test_what_is_wrong_is_said_in_one_sentence(run: Any, tmp_path: Path, argumen
     ("arguments", "sentence"),
     [
         ("integrate --max-steps 0", "`--max-steps` must be at least 1, but is 0."),
-        ("integrate --start gaussian=1e9 --blow-up 1e6", "`--blow-up` must exceed the largest entry of y0"),
+        (
+            "integrate --start gaussian=1e9 --blow-up 1e6",
+            "`--blow-up` must exceed the largest entry of the start",
+        ),
         ("integrate --rtol 1e-20", "`--rtol` must lie between 2.2e-14"),
         ("integrate --rtol 0", "`--rtol` must be positive, but is 0."),
         ("integrate --atol -1", "`--atol` must not be negative, but is -1."),
@@ -210,7 +239,7 @@ def test_portrait_draws_the_orbits_it_was_asked_for(
     original = cf.phase_portrait
     monkeypatch.setattr(cf, "phase_portrait", phase_portrait)
     code, out, err = run(
-        "portrait", "--start=-1.6,1", "--start", "0.7,0", "--s", 0.5, "--limits", 2, "--flip", "hidden", "--nullclines",
+        "portrait", "--orbit=-1.6,1", "--orbit", "0.7,0", "-s", 0.5, "--half-width", 2, "--flip", "hidden", "--nullclines",
         "--time", 3, "-o", "portrait.png",
     )  # fmt: skip
     assert (code, out, err) == (0, "Wrote portrait.png.\n", "")
@@ -235,7 +264,7 @@ def test_compared_portraits_stand_side_by_side(run: Any, tmp_path: Path, monkeyp
 
     original = cf.plot.compare_portraits
     monkeypatch.setattr(cf.plot, "compare_portraits", compare_portraits)
-    code, _, _ = run("portrait", "--compare", "--start", "0.7,0", "--time", 3, "-o", "both.pdf")
+    code, _, _ = run("portrait", "--compare", "--orbit", "0.7,0", "--time", 3, "-o", "both.pdf")
     assert code == 0
     assert (tmp_path / "both.pdf").read_bytes().startswith(b"%PDF")
     assert [float(flow.d2) for flow in asked["flows"].values()] == [1.0, -1.0]
@@ -347,6 +376,18 @@ def test_a_disagreement_ends_the_tour_with_exit_code_1(run: Any, monkeypatch: py
     assert out.count("disagrees") == 1
 
 
+def test_the_tours_table_has_the_numbers_that_are_printed(tmp_path: Path):
+    rows = [Row("period", 6.25, 6.5), Row("  its kind", "node, on a manifold", "saddle")]
+    curlflow.tour._write_table(rows, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        heading, *written = csv.reader(file)
+    assert heading == ["quantity", "computed", "exact", "difference", "agrees"]
+    assert written == [
+        ["period", "6.25", "6.5", "0.25", "False"],
+        ["  its kind", "node, on a manifold", "saddle", "", "False"],
+    ]
+
+
 @pytest.mark.slow
 def test_the_tour_agrees_with_theory_in_every_row(run: Any, tmp_path: Path):
     code, out, err = run("tour", "--out", "here")
@@ -362,10 +403,18 @@ def test_the_tour_agrees_with_theory_in_every_row(run: Any, tmp_path: Path):
         assert quantity in out
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
         "network_portrait.pdf",
+        "table.csv",
         "toy_loss.pdf",
         "toy_portraits.pdf",
         "trajectory.nc",
     ]
+    assert "table.csv" in out.splitlines()[-1]
+    with (tmp_path / "here" / "table.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) > 20
+    for row in written:
+        assert row["agrees"] == "True"
+        assert row["quantity"].strip() in out
     for path in (tmp_path / "here").glob("*.pdf"):
         content = path.read_bytes()
         assert content.startswith(b"%PDF")
@@ -425,5 +474,125 @@ def test_stability_says_which_ratios_are_unstable(run: Any, arguments: str, rati
     assert row.removeprefix("unstable ratios c").strip() == ratios
 
 
-def test_version_is_that_of_the_package(run: Any):
-    assert run("--version") == (0, f"curlflow {version('curlflow')}\n", "")
+@pytest.mark.parametrize("arguments", [("--version",), *((command, "--version") for command in COMMANDS)])
+def test_version_is_that_of_the_package(run: Any, arguments: tuple[str, ...]):
+    assert run(*arguments) == (0, f"curlflow {version('curlflow')}\n", "")
+
+
+def test_the_diagram_marks_the_point_that_was_asked_for(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    saved: list[Any] = []
+    monkeypatch.setattr(cf.plot, "save_figure", lambda figure, path: saved.append(figure))
+    run("stability", "-c", 0.5, "--alpha-h", 0.3, "-o", "hidden.pdf")
+    run("stability", "-c", 3, "--alpha-r", 1, "--layer", "readout", "-o", "readout.pdf")
+    run("stability", "-o", "bare.pdf")
+    hidden, readout, bare = (figure.axes[0] for figure in saved)
+    assert [line.get_xydata().tolist() for line in hidden.lines] == [[[0.5, 0.3]]]
+    assert [line.get_xydata().tolist() for line in readout.lines] == [[[3.0, 1.0]]]
+    assert readout.get_xlim()[1] > 3.0
+    assert len(bare.lines) == 0
+
+
+# ----------------------------------------------------------------------------------------------------- manners
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_into_80_columns_and_into_words(run: Any, command: str):
+    code, out, _ = run(command, "-h")
+    assert (code, out) == (0, run(command, "--help")[1])
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert "\x1b" not in out
+    for example in re.findall(r"Example: .*", getattr(cli, command).__doc__):  # in one line, to be copied
+        assert example in out
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("arguments", "option", "existing"),
+    [
+        ("portrait -o here.pdf", "--out", "here.pdf"),
+        ("portrait", "--out", "portrait.pdf"),
+        ("integrate", "--out", "trajectory.nc"),
+        ("integrate -o new.nc --plot loss.pdf", "--plot", "loss.pdf"),
+        ("lyapunov -o found.nc", "--out", "found.nc"),
+        ("stability -c 0.5 -o diagram.pdf", "--out", "diagram.pdf"),
+        ("tour -o .", "--out", "trajectory.nc"),
+    ],
+)
+def test_files_that_exist_are_not_overwritten_in_silence(
+    run: Any, tmp_path: Path, arguments: str, option: str, existing: str
+):
+    (tmp_path / existing).write_text("mine")
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    sentence = (
+        f"`{option}` must not overwrite a file, but {existing} exists: give another name, or `--force`."
+    )
+    assert err == f"curlflow: {sentence}\n"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(existing, "mine")]
+
+
+def test_force_overwrites(run: Any, tmp_path: Path):
+    (tmp_path / "diagram.pdf").write_text("old")
+    code, _, err = run("stability", "-o", "diagram.pdf", "--force")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "diagram.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_tour_goes_again_through_its_own_folder_and_through_no_other(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+):
+    def write(folder: Path, **_: Any) -> list[Row]:
+        for name in curlflow.tour.FILES:
+            (folder / name).touch()
+        return [Row("period", 1.0, 1.0)]
+
+    monkeypatch.setattr(curlflow.tour, "tour", write)
+    assert [run("tour")[0] for _ in range(2)] == [0, 0]
+    assert [run("tour", "-o", "other")[0] for _ in range(2)] == [0, 2]
+    code, out, _ = run("tour", "-o", "other", "--force")
+    assert code == 0
+    assert f"Wrote {', '.join(curlflow.tour.FILES)} to other/" in " ".join(out.split())
+
+
+def test_a_bar_is_shown_to_a_terminal_only(run: Any, monkeypatch: pytest.MonkeyPatch):
+    assert run("integrate", "-N", 2, "-M", 2, "--time", 1)[2] == ""
+    monkeypatch.setattr(cli.sys.stderr, "isatty", lambda: True)
+    assert "100.00%" in run("integrate", "-N", 2, "-M", 2, "--time", 1, "--force")[2]
+    assert run("integrate", "-N", 2, "-M", 2, "--time", 1, "--force", "--quiet")[2] == ""
+
+
+def test_names_of_the_library_are_told_as_options():
+    def parameter(name: str, *options: str) -> Any:
+        return SimpleNamespace(name=name, opts=options)
+
+    options = [parameter("T", "--time"), parameter("k", "--exponents", "-k"), parameter("solver", "--solver")]
+    for sentence, told in {
+        "The two halves of T = 500 agree.": "The two halves of `--time` = 500 agree.",
+        "`k` must be at least 1.": "`--exponents`/`-k` must be at least 1.",
+        "Take another `Ttr`; at t = 3 k was small.": "Take another `Ttr`; at t = 3 k was small.",
+        'Or take solver="kvaerno5".': "Or take --solver kvaerno5.",
+        "the largest entry of y0, 3": "the largest entry of the start, 3",
+    }.items():
+        assert cli.in_options(sentence, options) == told
+
+
+def command_line(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `curlflow …` as a process of its own, its output on pipes."""
+    command = Path(sys.executable).with_name("curlflow")
+    settings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return subprocess.run(
+        [command, *arguments], env={**settings, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_on_a_pipe_there_are_80_columns_or_as_many_as_COLUMNS_says():
+    assert max(map(len, command_line("integrate", "-h").stdout.splitlines())) == 80
+    assert max(map(len, command_line("integrate", "-h", COLUMNS="100").stdout.splitlines())) == 100
+
+
+def test_the_shell_completes_commands_and_options():
+    asked = {"_CURLFLOW_COMPLETE": "complete_bash", "COMP_WORDS": "curlflow stab", "COMP_CWORD": "1"}
+    assert command_line(**asked).stdout.split() == ["stability"]

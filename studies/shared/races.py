@@ -21,7 +21,7 @@ from shared.figures import panel
 from shared.linear_networks import EPOCH
 from shared.nonlinear_networks import Network, draw_network, looks, minibatch_descent, move
 from shared.parts import Part
-from shared.verdicts import Claims, verdict_on, verdict_table
+from shared.verdicts import TOO_FEW, Claims, verdict_on, verdict_table
 
 N, M = 10, 100
 HORIZON = 1e5 * EPOCH
@@ -31,7 +31,7 @@ COLOURS = (style.CURL_FLOW, style.GRADIENT_FLOW)
 # Fixed before the runs: a rule is faster if Wilcoxon's signed-rank test over seeds says so at this level. The paper asks that
 # of its paired t-test, which cannot take runs that never got there.
 LEVEL = 0.01
-QUICK_SEEDS = 4  # too few for any verdict: the test's smallest p is 1/8
+QUICK_SEEDS = 4  # too few for any verdict, and the tables say so: the test's smallest p is 1/8
 # Epochs of minibatches between two looks at whether a run has learned.
 CHECK_EVERY = 500
 
@@ -68,7 +68,7 @@ class Races:
             comparison = compare_seeds(passage_epochs(results), HORIZON)
             last = [f"{float(results[rule].isel(epoch=-1).median()):.2g}" for rule in RULES]
             found = f"gradient / curl {ratio(comparison)}; median test error at the end {' and '.join(last)}"
-            return verdict_table([(paper, found, verdict_on([is_faster(comparison)]))])
+            return verdict_table([(paper, found, verdict_on_races([is_faster(comparison)], [comparison]))])
 
         return Part(compute, draw, report)
 
@@ -291,6 +291,20 @@ def is_faster(comparison: cf.races.TimesComparison | None, level: float = LEVEL)
     return comparison.first_faster > comparison.second_faster and comparison.signed_rank_test < level
 
 
+def verdict_on_races(
+    points: Sequence[bool],
+    comparisons: Sequence[cf.races.TimesComparison | None],
+    level: float = LEVEL,
+) -> str:
+    """The verdict on a claim about points, if there are seeds enough for the test to find any difference at all."""
+    return TOO_FEW if too_few(comparisons, level) else verdict_on(points)
+
+
+def too_few(comparisons: Sequence[cf.races.TimesComparison | None], level: float = LEVEL) -> bool:
+    """Whether the test could not say "faster" even if one rule won every race: its smallest p is 2 / 2^seeds."""
+    return any(each is not None and 2.0 ** (1 - len(each.first)) >= level for each in comparisons)
+
+
 def race_table(comparisons: Comparisons, label: str) -> str:
     """One line for every value: medians in epochs, the ratio of medians with its 95 % interval, and the test."""
     head = f"| {label} | curl, epochs | gradient, epochs | gradient / curl | curl first | p |"
@@ -313,7 +327,11 @@ def claim_faster(
 ) -> tuple[str, str, str]:
     """The claim that curl descent is faster at every one of some points; where nobody ever learned it is not."""
     found = where + count_faster(comparisons, level)
-    return paper, found, verdict_on([is_faster(each, level) for each in comparisons])
+    return (
+        paper,
+        found,
+        verdict_on_races([is_faster(each, level) for each in comparisons], comparisons, level),
+    )
 
 
 def count_faster(comparisons: Sequence[cf.races.TimesComparison | None], level: float = LEVEL) -> str:
@@ -323,7 +341,11 @@ def count_faster(comparisons: Sequence[cf.races.TimesComparison | None], level: 
         (each for each in comparisons if is_known(each)), key=lambda each: each.ratio_of_medians[0]
     )
     span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
-    return f"faster at {sum(holds)} of {len(holds)} points{span}"
+    points = f"{len(holds)} point{'s' * (len(holds) != 1)}"
+    if too_few(comparisons, level):
+        first = sum(each.first_faster for each in comparisons if each)
+        return f"first in {first} of {sum(len(each.first) for each in comparisons if each)} races at {points}{span}"
+    return f"faster at {sum(holds)} of {points}{span}"
 
 
 def ratio(comparison: cf.races.TimesComparison | None) -> str:

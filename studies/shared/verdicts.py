@@ -9,12 +9,25 @@ from scipy import stats
 from shared.diagrams import fraction_of, linear_margin
 
 Claims = Sequence[tuple[str, str, str]]
+TOO_FEW = "too few seeds to judge"
+# Of two seeds there is no majority but all.
+FEWEST_SEEDS = 3
 
 
 def verdict_table(claims: Claims) -> str:
     """What the paper claims, what was found, and whether that is the same."""
     rows = ["| the paper | here | verdict |", "|---|---|---|"]
     return "\n".join(rows + [f"| {' | '.join(claim)} |" for claim in claims])
+
+
+def cost_note(results: xr.Dataset) -> str:
+    """What a sweep took, as a sentence for the end of its report."""
+    minutes = results["wall_time"].sum().item() / 60
+    if minutes >= 90:
+        return f"Cost: {minutes / 60:.1f} hours of one core."
+    return (
+        f"Cost: {minutes:.0f} minutes of one core." if minutes >= 1.5 else "Cost: about a minute of one core."
+    )
 
 
 def verdict_on(points: Sequence[bool]) -> str:
@@ -33,6 +46,11 @@ def verdict_anywhere(points: Sequence[bool]) -> str:
     return "reproduced" if any(points) else "not reproduced"
 
 
+def of_enough_seeds(runs: np.ndarray, verdict: str) -> str:
+    """A verdict on what most of the runs do along ratios, fractions and seeds; two seeds are no majority."""
+    return verdict if runs.shape[-1] >= FEWEST_SEEDS else TOO_FEW
+
+
 def boundary_claims(panel: str, fate: str, found: str, happens: xr.DataArray) -> list[tuple[str, str, str]]:
     """That most students have a fate beyond a boundary, and that this lies at lower c than that of linear networks.
 
@@ -46,13 +64,13 @@ def boundary_claims(panel: str, fate: str, found: str, happens: xr.DataArray) ->
         (
             f"{panel}: {fate} beyond a boundary",
             f"beyond that of linear networks {share(runs[beyond])} {found}",
-            verdict_on(most[beyond].tolist()),
+            of_enough_seeds(runs, verdict_on(most[beyond].tolist())),
         ),
         (
             f"{panel}: it lies at lower c than for linear networks",
             f"where these are stable, most do at {most[inside].sum()} of {inside.sum()} points with flips; "
             f"{share(runs[inside])} in all",
-            verdict_anywhere(most[inside].tolist()),
+            of_enough_seeds(runs, verdict_anywhere(most[inside].tolist())),
         ),
     ]
 
@@ -66,6 +84,8 @@ def share(holds: np.ndarray) -> str:
         return "none of 0"
     of_seeds = holds.mean(axis=0)
     count = f"{holds.sum()} of {holds.size} ({holds.mean():.0%}"
+    if len(of_seeds) < FEWEST_SEEDS:
+        return f"{count})"
     if np.ptp(of_seeds) == 0:
         return f"{count}, for every seed)"
     interval = stats.bootstrap((of_seeds,), np.mean, method="percentile", rng=0).confidence_interval

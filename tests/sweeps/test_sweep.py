@@ -786,9 +786,11 @@ def test_the_command_computes_a_recipe_and_resumes_it(
     assert "24" in out
     results = cf.sweeps.open_sweep(recipe.parent / "store.zarr").load()
     assert results["value"].sel(c=10.0, alpha=1.0, rule="curl", seed=1) == 26.0
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     code, _, err = command_line(monkeypatch, capsys, recipe)
     assert code == 0
     assert "100%" in err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     assert len(cf.sweeps.open_sweep(recipe.parent / "store.zarr").attrs["runs"]) == 1
     recipe.write_text(RECIPE.replace("gain = 2.0", "gain = 3.0"))
     code, out, err = command_line(monkeypatch, capsys, recipe)
