@@ -228,11 +228,12 @@ def tour(
     _say("\nWhat curlflow computed, beside what theory gives exactly:")
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("quantity")
-    for heading in ("computed", "exact", "difference"):
-        table.add_column(heading, justify="right", overflow="fold")
+    for heading in ("computed", "exact"):
+        table.add_column(heading, justify="right", max_width=14)
+    table.add_column("difference", justify="right")
     for row in rows:
         difference = "" if row.difference is None else f"{row.difference:.1e}"
-        mark = "" if row.agrees else " disagrees"
+        mark = "" if row.agrees else "\ndisagrees"
         table.add_row(row.quantity, _text(row.computed), _text(row.exact), difference + mark)
     console.print(table)
     _say(f"Wrote {', '.join(FILES)} to {out}/ in {time.perf_counter() - started:.0f} s.")

@@ -340,7 +340,8 @@ def count_faster(comparisons: Sequence[cf.races.TimesComparison | None], level: 
     known = sorted(
         (each for each in comparisons if is_known(each)), key=lambda each: each.ratio_of_medians[0]
     )
-    span = f"; gradient / curl {ratio(known[0])} to {ratio(known[-1])}" if known else ""
+    ends = dict.fromkeys(ratio(each) for each in (known[:1] + known[-1:]))
+    span = f"; gradient / curl {' to '.join(ends)}" if known else ""
     points = f"{len(holds)} point{'s' * (len(holds) != 1)}"
     if too_few(comparisons, level):
         first = sum(each.first_faster for each in comparisons if each)

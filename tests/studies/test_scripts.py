@@ -77,3 +77,71 @@ def test_workers_compute_cells_that_use_what_studies_share_and_their_store_is_re
     here = cf.sweep(cell, axes, seeds=1, store=tmp_path / "here.zarr")
     xr.testing.assert_identical(there, again)  # with its times: nothing was computed twice
     np.testing.assert_allclose(there["growth_rate"], here["growth_rate"], rtol=1e-12)
+
+
+def races_of(seeds: int) -> cf.races.TimesComparison:
+    """Curl descent first in every race."""
+    return cf.races.compare_times(np.arange(1.0, seeds + 1), np.full(seeds, 50.0), horizon=100.0)
+
+
+def test_races_of_which_no_number_could_be_significant_get_no_verdict():
+    from shared.races import LEVEL, claim_faster
+
+    _, found, verdict = claim_faster("faster", [races_of(4), None])
+    assert verdict == "too few seeds to judge"
+    assert found.startswith("first in 4 of 4 races at 2 points; gradient / curl ")
+    assert races_of(8).signed_rank_test < LEVEL < races_of(7).signed_rank_test
+    assert claim_faster("faster", [races_of(7)])[2] == "too few seeds to judge"
+    assert claim_faster("faster", [races_of(8)])[1:] == (
+        "faster at 1 of 1 point; gradient / curl 11.1 [7.14, 25]",
+        "reproduced",
+    )
+    assert claim_faster("faster", [races_of(8), None])[2] == "weaker"
+
+
+def test_above_the_critical_scale_too_few_races_tell_nothing():
+    fig5 = importlib.import_module("fig5_faster")
+    assert [verdict for *_, verdict in fig5.claim_teacher({1.0: races_of(4), 3.0: None})] == [
+        "too few seeds to judge"
+    ] * 2
+    assert [verdict for *_, verdict in fig5.claim_teacher({1.0: races_of(8), 3.0: None})] == [
+        "reproduced"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "verdicts"), [(2, {"too few seeds to judge"}), (3, {"reproduced", "not reproduced"})]
+)
+def test_two_seeds_are_no_majority(seeds: int, verdicts: set[str]):
+    from shared.verdicts import boundary_claims
+
+    beyond = np.array([[[False], [False]], [[False], [True]]]).repeat(seeds, axis=2)
+    axes = {"c": [0.1, 2.0], "alpha_h": [0.0, 0.5], "seed": np.arange(seeds)}
+    claims = boundary_claims("6", "they fail", "fail", xr.DataArray(beyond, axes, ("c", "alpha_h", "seed")))
+    assert {verdict for *_, verdict in claims} == verdicts
+    assert all(("for every seed" in found) == (seeds > 2) for _, found, _ in claims)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "note"),
+    [
+        (20.0, "Cost: about a minute of one core."),
+        (1500.0, "Cost: 25 minutes of one core."),
+        (11163.0, "Cost: 3.1 hours of one core."),
+    ],
+)
+def test_reports_end_with_what_they_cost_and_show_no_line_of_a_log(seconds: float, note: str):
+    from shared.verdicts import cost_note
+
+    fig4 = importlib.import_module("fig4_readout_flips")
+    results = xr.Dataset(
+        {
+            name: (("c", "alpha_r", "seed"), np.full((2, 2, 2), value))
+            for name, value in {"peak_error": 1.0, "test_error": 0.0, "wall_time": seconds / 8}.items()
+        },
+        {"c": [0.1, 1.0], "alpha_r": [0.0, 0.5]},
+    )
+    assert cost_note(results) == note
+    assert fig4.report_diagram(results).endswith(f"\n\n{note}")
+    pages = [path.read_text(encoding="utf-8") for path in (STUDIES.parent / "docs").glob("*.md")]
+    assert not any("s of computing" in page for page in pages)
