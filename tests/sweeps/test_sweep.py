@@ -799,6 +799,28 @@ def test_the_command_computes_a_recipe_and_resumes_it(
     assert "the argument `gain` of `cell`" in err
 
 
+def test_the_command_writes_where_it_is_told(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, out, err = command_line(monkeypatch, capsys, recipe, "-o", tmp_path / "other.zarr")
+    assert (code, err) == (0, "")  # no bar where nobody watches
+    assert out.endswith(f"Everything is in {tmp_path / 'other.zarr'}.\n")
+    assert not (recipe.parent / "store.zarr").exists()
+    assert cf.sweeps.open_sweep(tmp_path / "other.zarr").attrs["pending"] == 0
+
+
+def test_the_command_says_in_its_own_words_what_a_budget_needs(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    recipe.write_text("budget = 5\n" + recipe.read_text())
+    assert command_line(monkeypatch, capsys, recipe) == (
+        2,
+        "",
+        f"curlflow: `budget` must come with workers, which alone can be ended, but in {recipe} it is 5 and there are none: "
+        "give --workers 1.\n",
+    )
+
+
 def test_the_command_says_that_the_disk_is_full(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
