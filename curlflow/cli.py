@@ -356,7 +356,7 @@ def integrate(
         trajectory = interrupted.trajectory
     dataset = trajectory.to_xarray().assign_attrs(seed=seed, alpha_h=alpha_h, alpha_r=alpha_r, start=start)
     dataset.to_netcdf(out, engine="h5netcdf")
-    _say(in_options(str(trajectory), ctx.command.params))
+    _say(in_options(f"{trajectory}", ctx.command.params))
     _say(f"loss {float(trajectory.loss()[0]):.6g} → {float(trajectory.loss()[-1]):.6g}")
     _say(f"drift of the conserved quantities {float(trajectory.conserved_drift().max()):.1e}")
     if plot is not None:
