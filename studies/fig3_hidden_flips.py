@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 
 import curlflow as cf
 from shared.diagrams import linear_margin, save_error_figure
+from shared.figures import letter_panels
 from shared.linear_networks import EPOCH, draw_network, learn, sizes
 from shared.motions import motion_part, settled_motion
 from shared.orbits import orbit_part, report_end
@@ -162,6 +163,7 @@ def order_figure(results: xr.Dataset) -> Figure:
     symbols = {"c": "c", "alpha_h": r"\alpha_h"}
     with cf.plot.paper_style(columns=2, aspect=0.42):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
+        letter_panels([left, right])
         for ax, cut, along, fixed in (
             (left, "along_alpha", "alpha_h", "c"),
             (right, "along_c", "c", "alpha_h"),

@@ -32,7 +32,7 @@ from scipy import stats
 import curlflow as cf
 from curlflow.plot import style
 from shared import races
-from shared.figures import panel
+from shared.figures import letter_panels, panel
 from shared.linear_networks import EPOCH
 from shared.nonlinear_networks import looks
 from shared.parts import Part, run_parts
@@ -131,6 +131,7 @@ def shares_figure(results: xr.Dataset) -> Figure:
     """Medians over seeds: errors, and the share of the unit that holds most at the end."""
     with cf.plot.paper_style(columns=2, aspect=0.4):
         figure, (left, right) = plt.subplots(1, 2)
+        letter_panels([left, right])
         for variant, (flipped, held) in VARIANTS.items():
             look = {
                 "color": style.CURL_FLOW if flipped else style.GRADIENT_FLOW,

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import curlflow as cf
 from curlflow.plot import style
+from shared.figures import letter_panels
 from shared.parts import Part
 
 EPOCHS = 100_000
@@ -74,6 +75,7 @@ def orbit_figure(results: xr.Dataset) -> Figure:
     with cf.plot.paper_style(columns=2, aspect=0.62):
         figure, axes = plt.subplots(2, 2)
         (loss, weights), (correlation, plane) = axes
+        letter_panels(axes.flat)
         loss.semilogy(results["epoch"], results["loss"], linewidth=0.8)
         loss.set(xlabel="epoch", ylabel="loss")
         weights.plot(results["window_epoch"], results["weight"], linewidth=0.8)
