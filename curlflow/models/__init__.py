@@ -6,6 +6,7 @@ from curlflow.models.descent import DescentMap, MinibatchDescent
 from curlflow.models.fast_neurons import FastNeurons, NetworkState
 from curlflow.models.gram import Gram, GramFlow
 from curlflow.models.hebbian import HebbianFlow, SymmetricWeights
+from curlflow.models.layers import Layer
 from curlflow.models.population import PopulationLoss
 from curlflow.models.signed import SignedGradientFlow
 from curlflow.models.similarity_matching import CircuitWeights, SimilarityMatching
@@ -16,6 +17,7 @@ from curlflow.models.toy import ToyFlow, toy_flow
 __all__ = [
     "CurlFlow",
     "Weights",
+    "Layer",
     "ToyFlow",
     "toy_flow",
     "SignedGradientFlow",

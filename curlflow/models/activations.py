@@ -1,4 +1,4 @@
-"""Activations: their values, slopes and integrals; and what a feedforward network with them answers."""
+"""Activations: their values, slopes and integrals."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -56,28 +56,3 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
         (0.0, np.inf),
     ),
 }
-
-
-def network_output(layers: list[Array], X: Array, activation: str, activate_output: bool) -> Array:
-    """What a network with these layers answers to the inputs X, one row each."""
-    phi, h = ACTIVATIONS[activation].value, X.T
-    for layer in layers[:-1]:
-        h = phi(layer @ h)
-    z = layers[-1] @ h
-    return (phi(z) if activate_output else z).T
-
-
-def require_chain(layers: list[Array], inputs: int | None = None, outputs: int | None = None) -> None:
-    """Refuse layers that do not fit each other, the inputs or the outputs."""
-    expected = inputs
-    for number, layer in enumerate(layers, 1):
-        if layer.ndim != 2 or (expected is not None and layer.shape[1] != expected):
-            columns = "fan-in" if expected is None else expected
-            raise ValueError(
-                f"The weights of layer {number} must have shape (units, {columns}), but have shape {layer.shape}."
-            )
-        expected = layer.shape[0]
-    if outputs is not None and expected != outputs:
-        raise ValueError(
-            f"The weights of the last layer must have a row for each of the {outputs} outputs, but have {expected}."
-        )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
-from curlflow import _checks
+from curlflow.models.norms import FreeLeaves, free_leaves, require_nonzero_norms, split
 from curlflow.system import Args, Flow, State, Time, check_state, handed_on, known, pushed, require_flow
 
 
@@ -19,18 +19,22 @@ class NormConstrained(eqx.Module):
 
     .. math::  \dot W_l = F_l - W_l \frac{\langle F_l, W_l \rangle}{\langle W_l, W_l \rangle}
 
-    for every leaf W_l of the state, with F the wrapped flow. The paper rescales each layer to its initial norm after every
-    update; this is that rule in continuous time.
+    for every leaf W_l of the state that is not left free, with F the wrapped flow; free leaves move as in F. The paper
+    rescales each layer to its initial norm after every update; this is that rule in continuous time.
 
     Parameters
     ----------
     flow
         Any vector field f(t, y, args) over a pytree of layers.
+    free
+        Leaves whose norms are not held, such as biases, which may start at zero: a pytree like the state with True for those
+        that are free and False for the others. None means that the norms of all are held.
 
     Raises
     ------
     ValueError
-        If `flow` cannot be called; or, when a computation starts, if a layer is zero (its direction is undefined).
+        If `flow` cannot be called or `free` holds anything but True and False, or no False; or, when a computation starts,
+        if `free` is no pytree like the state, or a layer whose norm is held is zero (its direction is undefined).
 
     References
     ----------
@@ -44,39 +48,55 @@ class NormConstrained(eqx.Module):
     >>> velocity = flow(0.0, W, None)
     >>> float((W.W1 * velocity.W1).sum())  # no motion along the layer itself
     0.0
+
+    A network with biases, which are free. They have one axis, and weights have two:
+
+    >>> import jax, jax.numpy as jnp
+    >>> W = (cf.models.Layer([[0.5, -0.5]], b=[0.0]), cf.models.Layer([[2.0]], b=[0.0]))
+    >>> flow = cf.models.StudentFlow(
+    ...     jnp.eye(2), [1.0, 2.0], jax.tree.map(jnp.ones_like, W), activation="tanh"
+    ... )
+    >>> constrained = cf.NormConstrained(flow, free=jax.tree.map(lambda leaf: leaf.ndim == 1, W))
+    >>> constrained(0.0, W)[1]  # the readout has one synapse, which its norm holds where it is
+    Layer(W=f64[1,1], b=f64[1])
     """
 
     flow: Flow
+    free: FreeLeaves | None = eqx.field(static=True)
 
-    def __init__(self, flow: Flow):
+    def __init__(self, flow: Flow, free: PyTree[bool] | None = None):
         require_flow(flow)
         self.flow = flow
+        self.free = free_leaves(free)
 
     def __call__(self, t: Time, y: State, args: Args = None) -> State:
         """The wrapped flow's velocity, with each layer's motion along itself taken out."""
-        return jtu.tree_map(_tangent_to_sphere, self.flow(t, y, args), y)
+        layers, _ = split(y, self.free)
+        velocity, free = split(self.flow(t, y, args), self.free)
+        return eqx.combine(jtu.tree_map(_tangent_to_sphere, velocity, layers), free)
 
     def tangent(self, t: Time, y: State, V: State, args: Args = None) -> State:
         """The Jacobian at y times k tangent vectors at once, which stand along an axis before the last one of every leaf.
 
         With ν_l = ⟨F_l, W_l⟩ / ⟨W_l, W_l⟩ it is J_F V − ν_l V_l − (dν_l V) W_l, where the gradient dν_l of a number is one
-        pull-back through the wrapped flow, whatever k.
+        pull-back through the wrapped flow, whatever k. For a free leaf it is J_F V.
         """
         tangent = known(self.flow, "tangent")
         if tangent is None:
             return pushed(lambda y: self(t, y, args), y, V)[1]
-        rate = tangent(t, y, V, args)
+        rate, free = split(tangent(t, y, V, args), self.free)
         nu, pull_back = jax.vjp(lambda y: self._growth_rates(t, y, args), y)
         changes = [_inner_product(pull_back(unit)[0], V) for unit in jnp.eye(len(nu))]
-        layers, structure = jtu.tree_flatten(y)
-        terms = zip(jtu.tree_leaves(rate), nu, jtu.tree_leaves(V), changes, layers, strict=True)
-        return jtu.tree_unflatten(
-            structure, [r - n * v - _along_layer(change, layer) for r, n, v, change, layer in terms]
-        )
+        layers, structure = jtu.tree_flatten(split(y, self.free)[0])
+        vectors = jtu.tree_leaves(split(V, self.free)[0])
+        terms = zip(jtu.tree_leaves(rate), nu, vectors, changes, layers, strict=True)
+        held = [r - n * v - _along_layer(change, layer) for r, n, v, change, layer in terms]
+        return eqx.combine(jtu.tree_unflatten(structure, held), free)
 
     def _growth_rates(self, t: Time, y: State, args: Args) -> Float[Array, " layers"]:
-        """The rate ν_l at which the wrapped flow alone would stretch every layer."""
-        pairs = zip(jtu.tree_leaves(self.flow(t, y, args)), jtu.tree_leaves(y), strict=True)
+        """The rate ν_l at which the wrapped flow alone would stretch every layer whose norm is held."""
+        held = [split(leaves, self.free)[0] for leaves in (self.flow(t, y, args), y)]
+        pairs = zip(*map(jtu.tree_leaves, held), strict=True)
         return jnp.stack([jnp.vdot(velocity, layer) / jnp.vdot(layer, layer) for velocity, layer in pairs])
 
     @property
@@ -86,25 +106,23 @@ class NormConstrained(eqx.Module):
 
     @property
     def symmetries(self) -> Callable[[State], State]:
-        """The wrapped flow's symmetries, which are kept if they change no layer's norm; absent where it has none."""
+        """The wrapped flow's symmetries, which are kept if they change no norm that is held; absent where it has none."""
         return handed_on(self.flow, "symmetries")
 
     def conserved(self, y: State) -> Float[Array, " layers"]:
-        """The squared norm of every layer, in the pytree's order. The free flow's own invariants are not kept."""
-        return jnp.stack([jnp.vdot(layer, layer) for layer in jtu.tree_leaves(y)])
+        """The squared norm of every leaf that is not free, in the pytree's order. The wrapped flow's invariants are lost."""
+        return jnp.stack([jnp.vdot(layer, layer) for layer in jtu.tree_leaves(split(y, self.free)[0])])
 
     def gradient_flow(self) -> "NormConstrained":
         """The norm-constrained flow of the wrapped flow's gradient flow."""
-        return NormConstrained(handed_on(self.flow, "gradient_flow")())
+        return eqx.tree_at(
+            lambda constrained: constrained.flow, self, handed_on(self.flow, "gradient_flow")()
+        )
 
     def check_state(self, y: State) -> None:
-        """Raise ValueError if the wrapped flow refuses `y`, or if a layer of `y` is zero."""
+        """Raise ValueError if the wrapped flow refuses `y`, or if a layer of `y` whose norm is held is zero."""
         check_state(self.flow, y)
-        for path, layer in jtu.tree_leaves_with_path(y):
-            if not _checks.is_traced(layer) and not jnp.any(layer):
-                raise ValueError(
-                    f"Every layer of a norm-constrained flow must have a nonzero norm, but y{jtu.keystr(path)} is zero."
-                )
+        require_nonzero_norms(y, self.free, "Every layer of a norm-constrained flow must have a nonzero norm")
 
 
 def _tangent_to_sphere(velocity: Array, layer: Array) -> Array:

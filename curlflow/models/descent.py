@@ -7,10 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow.models.constrained import NormConstrained
+from curlflow.models.norms import FreeLeaves, free_leaves, require_nonzero_norms, split
 from curlflow.system import (
     Args,
     DataFlow,
@@ -25,6 +27,8 @@ from curlflow.system import (
     require_flow,
     rescaled,
 )
+
+RESCALED = "Every layer must have a nonzero norm to be rescaled to it"
 
 
 @final
@@ -47,6 +51,9 @@ class DescentMap(eqx.Module):
         The step η, in units of the flow's time, positive.
     renormalise
         Whether to rescale every layer after every step.
+    free
+        Leaves that are not rescaled, such as biases: a pytree like the state with True for those that are free. None means
+        none of them, or, where the flow is `NormConstrained`, those which it leaves free.
 
     Raises
     ------
@@ -70,17 +77,25 @@ class DescentMap(eqx.Module):
     flow: Flow
     learning_rate: Float[Array, ""]
     renormalise: bool = eqx.field(static=True)
+    free: FreeLeaves | None = eqx.field(static=True)
 
-    def __init__(self, flow: Flow, learning_rate: ArrayLike, renormalise: bool = False):
+    def __init__(
+        self,
+        flow: Flow,
+        learning_rate: ArrayLike,
+        renormalise: bool = False,
+        free: PyTree[bool] | None = None,
+    ):
         require_flow(flow)
         self.flow = flow
         self.learning_rate = _learning_rate(learning_rate)
         self.renormalise = bool(renormalise)
+        self.free = flow.free if free is None and isinstance(flow, NormConstrained) else free_leaves(free)
 
     def step(self, n: Any, y: State, args: Args = None) -> State:
         """The state after step number n from the state y."""
         moved = euler_step(self.flow, n * self.learning_rate, y, self.learning_rate, args)
-        return rescaled(self.flow, moved, y) if self.renormalise else moved
+        return _without(self.free, rescaled(self.flow, moved, y), moved) if self.renormalise else moved
 
     @property
     def loss(self) -> Callable[[State], Float[Array, ""]]:
@@ -89,13 +104,13 @@ class DescentMap(eqx.Module):
 
     def gradient_flow(self) -> "DescentMap":
         """Descent with the same step on the flow's gradient flow."""
-        return DescentMap(handed_on(self.flow, "gradient_flow")(), self.learning_rate, self.renormalise)
+        return eqx.tree_at(lambda descent: descent.flow, self, handed_on(self.flow, "gradient_flow")())
 
     def check_state(self, y: State) -> None:
         """Raise ValueError if the flow refuses `y`, or if a layer that must be rescaled is zero."""
         check_state(self.flow, y)
         if self.renormalise:
-            _require_nonzero_layers(y)
+            require_nonzero_norms(y, self.free, RESCALED)
 
 
 @final
@@ -127,6 +142,8 @@ class MinibatchDescent(eqx.Module):
         JAX random key; the division in epoch n comes from `fold_in(key, n)`, so that the map is a function of n.
     renormalise
         Whether to bring every layer back to its norm after every batch.
+    free
+        Leaves that are not brought back, such as biases: a pytree like the state with True for those that are free.
     teacher
         None, or what draws fresh data: an object with `draw(key, samples)`, such as `Teacher`. Of the flow's data only the
         number of samples then counts, which sets how many batches an epoch has.
@@ -157,6 +174,7 @@ class MinibatchDescent(eqx.Module):
     teacher: DataSource | None
     batch: int = eqx.field(static=True)
     renormalise: bool = eqx.field(static=True)
+    free: FreeLeaves | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -166,6 +184,7 @@ class MinibatchDescent(eqx.Module):
         batch: int,
         key: PRNGKeyArray,
         renormalise: bool = True,
+        free: PyTree[bool] | None = None,
         teacher: DataSource | None = None,
     ):
         self.flow = require_data_flow(flow)
@@ -176,6 +195,7 @@ class MinibatchDescent(eqx.Module):
             raise ValueError(f"`batch` must divide the number of samples, {len(flow.X)}, but is {batch}.")
         self.key = _checks.random_key("key", key)
         self.renormalise = bool(renormalise)
+        self.free = free_leaves(free)
 
     def step(self, n: Any, y: State, args: Args = None) -> State:
         """The weights after epoch number n from the weights y."""
@@ -200,7 +220,7 @@ class MinibatchDescent(eqx.Module):
         """Raise ValueError if the flow refuses y, or if a layer that must be rescaled is zero."""
         check_state(self.flow, y)
         if self.renormalise:
-            _require_nonzero_layers(y)
+            require_nonzero_norms(y, self.free, RESCALED)
 
     def _fresh(self, key: PRNGKeyArray) -> tuple[Array, Array]:
         assert self.teacher is not None
@@ -213,7 +233,7 @@ class MinibatchDescent(eqx.Module):
         step = self.learning_rate * (self.batch / len(self.flow.X))
         velocity = self.flow.velocity_on(y, X, targets)
         moved = jtu.tree_map(lambda layer, rate: layer + step * rate, y, velocity)
-        return rescaled(self.flow, moved, y) if self.renormalise else moved
+        return _without(self.free, rescaled(self.flow, moved, y), moved) if self.renormalise else moved
 
 
 def _learning_rate(value: ArrayLike) -> Float[Array, ""]:
@@ -224,9 +244,6 @@ def _learning_rate(value: ArrayLike) -> Float[Array, ""]:
     return rate
 
 
-def _require_nonzero_layers(y: State) -> None:
-    for path, layer in jtu.tree_leaves_with_path(y):
-        if not _checks.is_traced(layer) and not jnp.any(layer):
-            raise ValueError(
-                f"Every layer must have a nonzero norm to be rescaled to it, but y{jtu.keystr(path)} is zero."
-            )
+def _without(free: FreeLeaves | None, rescaled: State, moved: State) -> State:
+    """The rescaled state, with the leaves that are free as they moved."""
+    return eqx.combine(split(rescaled, free)[0], split(moved, free)[1])

@@ -165,13 +165,18 @@ class GramFlow(eqx.Module):
         Raises
         ------
         ValueError
-            If `flow` is neither, or if its signs d2 are not known because it was made inside `jax.jit` or `jax.vmap`.
+            If `flow` is neither, if its constraint leaves a layer free, or if its signs d2 are not known because it was made
+            inside `jax.jit` or `jax.vmap`.
         """
         full = flow.flow if isinstance(flow, NormConstrained) else flow
         if not isinstance(full, CurlFlow):
             raise ValueError(
                 f"`flow` must be a CurlFlow or NormConstrained(CurlFlow), but is {type(flow).__name__} of "
                 f"{type(full).__name__}: only these are known to reduce to Gram variables."
+            )
+        if isinstance(flow, NormConstrained) and flow.free is not None:
+            raise ValueError(
+                "`flow` must hold the norms of both layers, or of none, but leaves one of them free."
             )
         if _checks.is_traced(full.d2):
             raise ValueError(

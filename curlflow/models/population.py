@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from curlflow.models.curl import Weights
+from curlflow.models.layers import has_biases, layers_of
 from curlflow.models.teacher import Teacher
 
 
@@ -35,7 +36,8 @@ class PopulationLoss(eqx.Module):
     Parameters
     ----------
     teacher
-        A two-layer `Teacher` with activation "linear", "erf" or "relu" and a linear output; the inputs are those it draws.
+        A two-layer `Teacher` without biases, with activation "linear", "erf" or "relu" and a linear output; the inputs are
+        those it draws.
 
     Raises
     ------
@@ -67,15 +69,18 @@ class PopulationLoss(eqx.Module):
     def __init__(self, teacher: Teacher):
         if not isinstance(teacher, Teacher):
             raise ValueError(f"`teacher` must be a Teacher, but is {type(teacher).__name__}.")
-        layers = jtu.tree_leaves(teacher.weights)
+        layers = layers_of(teacher.weights)
+        biases = any(map(has_biases, layers))
         if (
             teacher.activation not in KERNELS
             or len(layers) != 2
+            or biases
             or (teacher.activate_output and teacher.activation != "linear")
         ):
             raise ValueError(
-                f"`teacher` must have two layers, an activation among {', '.join(map(repr, KERNELS))} and a linear output, "
-                f"but has {len(layers)} layers with activation {teacher.activation!r}"
+                f"`teacher` must have two layers, an activation among {', '.join(map(repr, KERNELS))}, a linear output and "
+                f"no biases, but has {len(layers)} layers {'with biases ' if biases else ''}"
+                f"with activation {teacher.activation!r}"
                 f"{', also at the output' if teacher.activate_output else ''}. "
                 "Give it to MinibatchDescent, which draws fresh samples from any teacher."
             )

@@ -5,12 +5,12 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
-from curlflow.models.activations import ACTIVATIONS, Activation, network_output, require_chain
+from curlflow.models.activations import ACTIVATIONS, Activation
+from curlflow.models.layers import layers_of, network_output, require_chain, synapses
 
 
 @final
@@ -20,7 +20,8 @@ class Teacher(eqx.Module):
     Parameters
     ----------
     weights
-        The layers, from the first to the last, as `Weights` or a tuple. The architecture may differ from the student's.
+        The layers, from the first to the last, as `Weights` or a tuple, a `Layer` in it where there are biases. The
+        architecture may differ from the student's.
     activation
         "linear", "tanh", "erf" or "relu".
     activate_output
@@ -59,7 +60,7 @@ class Teacher(eqx.Module):
     ):
         _checks.require_one_of("activation", activation, tuple(ACTIVATIONS))
         self.weights = _checks.state_pytree("weights", weights)
-        require_chain(jtu.tree_leaves(self.weights))
+        require_chain(layers_of(self.weights))
         scale = _checks.float64_array("standard_deviation", standard_deviation)
         _checks.require_shape("standard_deviation", scale, (), "()")
         if not _checks.is_traced(scale):
@@ -70,7 +71,7 @@ class Teacher(eqx.Module):
 
     def output(self, X: Float[Array, "samples inputs"]) -> Float[Array, "samples outputs"]:
         """The answers to the inputs X."""
-        return network_output(jtu.tree_leaves(self.weights), X, self.activation, self.activate_output)
+        return network_output(layers_of(self.weights), X, self.activation, self.activate_output)
 
     def draw(
         self, key: PRNGKeyArray, samples: int
@@ -78,7 +79,7 @@ class Teacher(eqx.Module):
         """Fresh inputs, shape (samples, M), and the answers to them, shape (samples, P)."""
         _checks.require_float64()
         samples = _checks.positive_integer("samples", samples)
-        M = jtu.tree_leaves(self.weights)[0].shape[1]
+        M = synapses(layers_of(self.weights)[0]).shape[1]
         _checks.require_room("samples", samples * M)
         X = self.standard_deviation * jax.random.normal(
             _checks.random_key("key", key), (samples, M), jnp.float64
