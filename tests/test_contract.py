@@ -65,6 +65,15 @@ def student(scale: float, activation: Any, **settings: Any) -> cf.models.Student
     return cf.models.StudentFlow(X, targets, cf.Weights(D1, D2), activation=activation, **settings)
 
 
+def biased_student(scale: float) -> cf.models.StudentFlow:
+    plain = student(scale, "tanh", activate_output=True)
+    signs = (cf.models.Layer(D1, D2), cf.models.Layer(D2, [1.0, -1.0]))
+    return cf.models.StudentFlow(plain.X, plain.targets, signs, activation="tanh", activate_output=True)
+
+
+BIASES = (cf.models.Layer(False, True), cf.models.Layer(False, True))
+
+
 def minibatch_descent(
     scale: float, activation: Any, teacher: cf.models.Teacher | None = None
 ) -> cf.models.MinibatchDescent:
@@ -112,6 +121,13 @@ SUBJECTS: dict[str, Subject] = {
     "student-feedback": Subject(
         lambda scale: (student(scale, "erf", feedback=scale * normal(23, N, P), activate_output=True), None),
         WEIGHTS,
+    ),
+    "student-biases": Subject(
+        lambda scale: (cf.NormConstrained(biased_student(scale), free=BIASES), None),
+        (
+            cf.models.Layer(WEIGHTS.W1, normal(24, STATES, N)),
+            cf.models.Layer(WEIGHTS.W2, normal(25, STATES, P)),
+        ),
     ),
     "student-norm-constrained": Subject(
         lambda scale: (cf.NormConstrained(student(scale, "tanh")), None), WEIGHTS

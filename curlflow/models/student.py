@@ -222,7 +222,7 @@ class StudentFlow(eqx.Module):
             or not per_neuron
         ):
             raise ValueError(
-                "`curl_flow` must be asked of a two-layer linear network with one sign per neuron, without feedback and biases, "
+                "`curl_flow` must be asked of a two-layer linear network with one sign per neuron and no feedback or biases, "
                 f"but this one has activation {self.activation!r} and signs of shapes {[row.shape for row in rows]}"
                 f"{', feedback' if self.feedback is not None else ''}{', biases' if biases else ''}."
             )

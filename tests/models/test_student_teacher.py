@@ -9,6 +9,7 @@ from jaxtyping import Array
 from scipy.integrate import quad
 
 import curlflow as cf
+from curlflow.models import Layer
 
 SAMPLES, M, N, P = 30, 4, 5, 2
 D1, D2 = [1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, 1.0, -1.0, 1.0]
@@ -29,10 +30,18 @@ def normal(seed: int, *shape: int) -> Array:
 X, W = normal(0, SAMPLES, M), cf.Weights(normal(1, N, M), normal(2, P, N))
 TARGETS = jax.random.uniform(jax.random.key(3), (SAMPLES, P), jnp.float64)  # in the range of every activation
 DEEP = (normal(4, 6, M), normal(5, 3, 6), normal(6, P, 3))
+# The middle layer has none.
+BIASED = (Layer(DEEP[0], normal(40, 6)), DEEP[1], Layer(DEEP[2], normal(41, P)))
+TWO_BIASED = (Layer(W.W1, normal(42, N)), Layer(W.W2, normal(43, P)))
+BIAS_SIGNS = (Layer(D1, [1.0, -1.0, 1.0, 1.0, -1.0]), Layer(D2, [-1.0, 1.0]))
 
 
 def student(signs=PLUS, activation="tanh", targets=TARGETS, **settings) -> cf.models.StudentFlow:
     return cf.models.StudentFlow(X, targets, signs, activation=activation, **settings)
+
+
+def summed(h: Array, layer) -> Array:
+    return h @ layer.W.T + layer.b if isinstance(layer, Layer) else h @ layer.T
 
 
 def written_out(activation: str, activate_output: bool):
@@ -40,10 +49,10 @@ def written_out(activation: str, activate_output: bool):
     phi = FUNCTIONS[activation]
 
     def loss(weights) -> Array:
-        h, layers = X, jtu.tree_leaves(weights)
+        h, layers = X, weights if isinstance(weights, tuple) else jtu.tree_leaves(weights)
         for layer in layers[:-1]:
-            h = phi(h @ layer.T)
-        z = h @ layers[-1].T
+            h = phi(summed(h, layer))
+        z = summed(h, layers[-1])
         return 0.5 * jnp.mean(jnp.sum((TARGETS - (phi(z) if activate_output else z)) ** 2, axis=1))
 
     return loss
@@ -60,9 +69,11 @@ def negative(tree):
 
 @pytest.mark.parametrize("activate_output", [False, True])
 @pytest.mark.parametrize("activation", NAMES)
-@pytest.mark.parametrize("weights", [W, DEEP, (normal(7, P, M),)], ids=["two", "three", "one"])
+@pytest.mark.parametrize(
+    "weights", [W, DEEP, (normal(7, P, M),), BIASED], ids=["two", "three", "one", "biases"]
+)
 def test_gradient_flow_is_autodiffs(weights, activation: str, activate_output: bool):
-    signs = jtu.tree_map(lambda layer: jnp.ones(layer.shape[1]), weights)
+    signs = jtu.tree_map(lambda leaf: jnp.ones(leaf.shape[-1]), weights)
     flow = student(signs, activation, activate_output=activate_output)
     loss = written_out(activation, activate_output)
     np.testing.assert_allclose(flow.loss(weights), loss(weights), rtol=1e-13)
@@ -82,6 +93,77 @@ def test_the_papers_rule_is_the_gradient_of_the_matching_loss(activation: str):
     if activation != "linear":
         true_gradient = student(activation=activation, activate_output=True)(0.0, W)
         assert float(jnp.abs(true_gradient.W2 - flow(0.0, W).W2).max()) > 1e-3
+
+
+def test_biases_are_the_weights_of_an_input_that_is_one():
+    """Each layer in turn as a layer without biases on inputs to which a 1 is appended: whatever the rule."""
+    appended = jnp.concatenate([X, jnp.ones((SAMPLES, 1))], axis=1)
+    rules = [
+        {},
+        {"activate_output": True},
+        {"objective": "matching", "activate_output": True},
+        {"feedback": normal(10, N, P)},
+    ]
+    for rule in rules:
+        flow = student(BIAS_SIGNS, **rule)
+        hidden = flow(0.0, (TWO_BIASED[0], Layer(W.W2, [0.0, 0.0])))[0]
+        joined = jnp.concatenate([W.W1, TWO_BIASED[0].b[:, None]], axis=1)
+        mask = jnp.concatenate([jnp.tile(jnp.array(D1), (N, 1)), BIAS_SIGNS[0].b[:, None]], axis=1)
+        bare = cf.models.StudentFlow(appended, TARGETS, (mask, D2), activation="tanh", **rule)
+        assert_same(
+            jnp.concatenate([hidden.W, hidden.b[:, None]], axis=1), bare(0.0, (joined, W.W2))[0], 1e-13
+        )
+        # The readout sees the hidden units, which a network of one layer is given as its inputs.
+        h = jnp.concatenate([jnp.tanh(appended @ joined.T), jnp.ones((SAMPLES, 1))], axis=1)
+        last = jnp.concatenate([W.W2, TWO_BIASED[1].b[:, None]], axis=1)
+        mask = jnp.concatenate([jnp.tile(jnp.array(D2), (P, 1)), BIAS_SIGNS[1].b[:, None]], axis=1)
+        rule = {name: value for name, value in rule.items() if name != "feedback"}
+        bare = cf.models.StudentFlow(h, TARGETS, (mask,), activation="tanh", **rule)
+        readout = flow(0.0, TWO_BIASED)[1]
+        assert_same(jnp.concatenate([readout.W, readout.b[:, None]], axis=1), bare(0.0, (last,))[0], 1e-13)
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+def test_biases_of_zero_change_nothing_and_linear_networks_may_have_them(activation: str):
+    silent = (Layer(W.W1, np.zeros(N)), Layer(W.W2, np.zeros(P)))
+    moved, plain = (
+        student(BIAS_SIGNS, activation)(0.0, silent),
+        student((D1, D2), activation)(0.0, (W.W1, W.W2)),
+    )
+    assert_same((moved[0].W, moved[1].W), plain, 1e-13)
+
+
+def test_a_biased_network_is_gradient_flow_on_the_matching_loss_too():
+    flow = student(BIAS_SIGNS, activate_output=True, objective="matching").gradient_flow()
+    assert_same(flow(0.0, TWO_BIASED), negative(jax.grad(flow.loss)(TWO_BIASED)), 1e-12)
+
+
+def test_single_precision_reaches_biases():
+    flow, single = student(BIAS_SIGNS), student(BIAS_SIGNS, precision="float32")
+    velocity = single(0.0, TWO_BIASED)
+    assert {leaf.dtype for leaf in jtu.tree_leaves(velocity)} == {jnp.dtype(jnp.float64)}
+    assert_same(velocity, flow(0.0, TWO_BIASED), 3e-6)
+    assert float(jnp.abs(velocity[0].b - flow(0.0, TWO_BIASED)[0].b).max()) > 1e-12
+
+
+def test_beside_a_teacher_with_biases_errors_decay_by_the_tangent_kernel():
+    teacher = cf.models.Teacher(TWO_BIASED, activation="tanh")
+    inputs, answers = teacher.draw(jax.random.key(44), 20)
+    np.testing.assert_allclose(
+        answers, summed(jnp.tanh(summed(inputs, TWO_BIASED[0])), TWO_BIASED[1]), rtol=1e-12
+    )
+    flow = cf.models.StudentFlow(inputs, answers, BIAS_SIGNS, activation="tanh")
+    assert float(flow.loss(TWO_BIASED)) == 0.0
+    spectrum = cf.manifold.error_spectrum(flow.gradient_flow(), TWO_BIASED)
+    jacobian = jax.jacobian(lambda weights: teacher_answers(weights, inputs).ravel())(TWO_BIASED)
+    J = np.concatenate([np.asarray(leaf).reshape(40, -1) for leaf in jtu.tree_leaves(jacobian)], axis=1)
+    np.testing.assert_allclose(
+        np.sort(spectrum.eigenvalues.real), np.sort(-np.linalg.eigvalsh(J @ J.T / 20)), atol=1e-12
+    )
+
+
+def teacher_answers(weights, inputs: Array) -> Array:
+    return summed(jnp.tanh(summed(inputs, weights[0])), weights[1])
 
 
 @pytest.mark.parametrize("activation", NAMES)
@@ -398,6 +480,16 @@ def test_a_linear_population_is_the_curl_flow_of_white_inputs():
             "also at the output. Give it to MinibatchDescent",
         ),
         (lambda: student().curl_flow(), "`curl_flow` must be asked of a two-layer linear network"),
+        (lambda: student(BIAS_SIGNS, "linear").curl_flow(), r"signs of shapes \[\(4,\), \(5,\)\], biases"),
+        (lambda: student((Layer(D1, [0.5] * N), Layer(D2, [1, 1]))), r"`signs\[0\].b` must hold only \+1 and −1"),
+        (
+            lambda: cf.models.Teacher((Layer(W.W1, [0.0]), W.W2), activation="tanh"),
+            r"biases of layer 1 must have shape \(5,\), one for each of its units, but have shape \(1,\)",
+        ),
+        (
+            lambda: cf.models.PopulationLoss(cf.models.Teacher(TWO_BIASED, activation="erf")),
+            "no biases, but has 2 layers with biases",
+        ),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(make, message: str):
@@ -419,6 +511,22 @@ def test_wrong_arguments_are_refused(make, message: str):
             student(cf.Weights(np.ones(M), np.ones(N + 1))),
             W,
             r"signs of layer 2 must broadcast to its weights' shape \(2, 5\)",
+        ),
+        (
+            student((Layer(D1, D2), Layer(D2, D2))),
+            TWO_BIASED,
+            r"signs of layer 2 must broadcast to its biases' shape \(2,\), but have shape \(5,\)",
+        ),
+        (
+            student(BIAS_SIGNS),
+            (TWO_BIASED[0], W.W2),
+            "Layer 2 must have biases just if its signs have, but its signs",
+        ),
+        (student(), TWO_BIASED, "Layer 1 must have biases just if its signs have, but it has some"),
+        (
+            student(BIAS_SIGNS),
+            (Layer(W.W1, np.zeros(M)), TWO_BIASED[1]),
+            r"biases of layer 1 must have shape \(5,\), one for each of its units, but have shape \(4,\)",
         ),
         (
             student(feedback=normal(0, N + 1, P)),
