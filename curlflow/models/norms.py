@@ -51,5 +51,5 @@ def require_nonzero_norms(y: State, free: FreeLeaves | None, sentence: str) -> N
 
 
 def _mark(leaf: Any) -> Any:
-    """A leaf as NumPy has it, for the fields of `Weights` are arrays."""
-    return leaf if _checks.is_traced(leaf) else np.asarray(leaf)[()]
+    """A mark as Python has it, for the fields of `Weights` are arrays."""
+    return leaf if _checks.is_traced(leaf) else np.asarray(leaf).tolist()
