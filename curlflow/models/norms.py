@@ -25,7 +25,9 @@ def free_leaves(free: Any) -> FreeLeaves | None:
     leaves = jtu.tree_leaves_with_path(free)
     marks = tuple(_checks.truth_value("free" + jtu.keystr(path), _mark(leaf)) for path, leaf in leaves)
     if all(marks):
-        raise ValueError("`free` must be False at one leaf at least, whose norm is held, but is True at every one.")
+        raise ValueError(
+            "`free` must be False at one leaf at least, whose norm is held, but is True at every one."
+        )
     return FreeLeaves(jtu.tree_structure(free), marks) if any(marks) else None
 
 
