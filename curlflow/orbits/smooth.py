@@ -64,8 +64,8 @@ def smooth(
         seen = [points.min(axis=0), points.max(axis=0)] if window is None else np.transpose(window)
         low, high = np.asarray(seen)
         scale = np.where(high > low, high - low, 1.0)
-        need = _need(np.clip((points - low) / scale, -MARGIN, 1 + MARGIN))
-        need = np.abs(np.diff(times)) if len(times) < FEWEST else need
+        placed = np.clip((points - low) / scale, -MARGIN, 1 + MARGIN)
+        need = np.abs(np.diff(times)) if len(times) < FEWEST else _need(placed)
         new = np.setdiff1d(_between(times, need), times)  # between neighbouring numbers there are none
         if not len(new):
             break
@@ -94,7 +94,10 @@ def _need(points: Float[np.ndarray, "points axes"]) -> Float[np.ndarray, " segme
     turns = np.arccos(np.clip(np.sum(directions[1:] * directions[:-1], axis=1), -1.0, 1.0))
     # A corner belongs to the segments on both sides of it.
     turn = np.maximum(np.append(turns, 0.0), np.insert(turns, 0, 0.0))
-    return np.where((lengths > LONG) | ((turn > STRAIGHT) & (lengths > SHORT)), lengths, 0.0)
+    # Along the edge to which they were clipped, beyond the margin, nothing is seen.
+    is_unseen = np.any((steps == 0) & ((points[1:] == -MARGIN) | (points[1:] == 1 + MARGIN)), axis=1)
+    is_rough = (lengths > LONG) | ((turn > STRAIGHT) & (lengths > SHORT))
+    return np.where(is_rough & ~is_unseen, lengths, 0.0)
 
 
 def _between(

@@ -132,7 +132,7 @@ class Trajectory:
         Examples
         --------
         >>> import curlflow as cf, jax.numpy as jnp
-        >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0, ts=[6.0])
+        >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([0.5, 0.0]), 6.0, ts=[0.0, 6.0])
         >>> orbit.sampled([1.0, 2.0, 3.0]).ys.shape
         (3, 2)
         """

@@ -274,7 +274,7 @@ def compare_portraits(
             f"`systems` must hold two or three vector fields, but holds {len(systems)}: give `axes` for more."
         )
     with own_figure(columns=2, aspect=0.5) as figure:
-        panels = draw(figure.subplots(1, len(systems), sharey=True))
+        panels = draw(list(figure.subplots(1, len(systems), sharey=True)))
         handles: dict[str, Artist] = {}
         for panel in panels.values():
             handles |= panel.legend_handles()
