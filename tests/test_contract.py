@@ -79,7 +79,7 @@ def minibatch_descent(
 ) -> cf.models.MinibatchDescent:
     flow = student(scale, activation)
     return cf.models.MinibatchDescent(
-        flow, learning_rate=0.1, batch=2, key=jax.random.key(14), teacher=teacher
+        flow, learning_rate=0.1, batch_size=2, key=jax.random.key(14), teacher=teacher
     )
 
 

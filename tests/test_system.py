@@ -138,7 +138,7 @@ def test_minibatch_descent_rescales_by_its_flow():
             return 3 * like
 
     flow = OwnRescale(jnp.ones((4, 1)), jnp.ones((4, 1)))
-    descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch=2, key=jax.random.key(0))
+    descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch_size=2, key=jax.random.key(0))
     np.testing.assert_allclose(descent.step(0, START), 9 * START)  # two batches
 
 

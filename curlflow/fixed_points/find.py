@@ -293,6 +293,7 @@ class _Hunt:
         if not local.is_finite:
             self.n_not_finite += 1
         converged = is_fixed_point(local)
+        local = self._without_dust(local) if converged else local
         outside = converged and self.is_bounded and not box.contains(local.flat)
         self._fates.append((end, converged, outside))
         if converged and not outside:
@@ -302,6 +303,17 @@ class _Hunt:
                 self.points.append(point)
                 self._places.append(place)
         return converged, outside
+
+    def _without_dust(self, local: LocalField) -> LocalField:
+        """The point with zeros for coordinates that are nothing beside the region's size, if it is still a fixed point.
+
+        Towards a multiple root at the origin Newton's steps go on until the field is less than any number.
+        """
+        rounded = np.where(np.abs(local.flat) < np.finfo(float).eps * np.abs(self.scale), 0.0, local.flat)
+        if (rounded == local.flat).all():
+            return local
+        moved = LocalField(self.box.system, rounded, self.box.like, self.box.t, self.box.args, self.scale)
+        return moved if is_fixed_point(moved) else local
 
     def _on_the_edge(self, local: LocalField) -> LocalField:
         """The point itself or, if it lies outside by rounding only, the one on the edge."""

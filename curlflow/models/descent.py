@@ -136,7 +136,7 @@ class MinibatchDescent(eqx.Module):
         A flow over a data set, such as `StudentFlow`: it has `X`, `targets` and `velocity_on(W, X, targets)`.
     learning_rate
         The time η per epoch, positive.
-    batch
+    batch_size
         Samples per batch; must divide the number of samples.
     key
         JAX random key; the division in epoch n comes from `fold_in(key, n)`, so that the map is a function of n.
@@ -162,7 +162,7 @@ class MinibatchDescent(eqx.Module):
     >>> import curlflow as cf, jax, jax.numpy as jnp
     >>> X = jax.random.normal(jax.random.key(0), (20, 3))
     >>> flow = cf.models.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, 1, -1], [1, 1]), activation="linear")
-    >>> descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
+    >>> descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch_size=5, key=jax.random.key(1))
     >>> W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     >>> descent.step(0, W).W1.shape
     (2, 3)
@@ -172,7 +172,7 @@ class MinibatchDescent(eqx.Module):
     learning_rate: Float[Array, ""]
     key: PRNGKeyArray
     teacher: DataSource | None
-    batch: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
     renormalise: bool = eqx.field(static=True)
     free: FreeLeaves | None = eqx.field(static=True)
 
@@ -181,7 +181,7 @@ class MinibatchDescent(eqx.Module):
         flow: DataFlow,
         *,
         learning_rate: ArrayLike,
-        batch: int,
+        batch_size: int,
         key: PRNGKeyArray,
         renormalise: bool = True,
         free: PyTree[bool] | None = None,
@@ -190,9 +190,9 @@ class MinibatchDescent(eqx.Module):
         self.flow = require_data_flow(flow)
         self.teacher = None if teacher is None else require_data_source(teacher)
         self.learning_rate = _learning_rate(learning_rate)
-        self.batch = _checks.positive_integer("batch", batch)
-        if len(flow.X) % self.batch:
-            raise ValueError(f"`batch` must divide the number of samples, {len(flow.X)}, but is {batch}.")
+        self.batch_size = _checks.positive_integer("batch_size", batch_size)
+        if len(flow.X) % self.batch_size:
+            raise ValueError(f"`batch_size` must divide the number of samples, {len(flow.X)}, but is {batch_size}.")
         self.key = _checks.random_key("key", key)
         self.renormalise = bool(renormalise)
         self.free = free_leaves(free)
@@ -202,9 +202,9 @@ class MinibatchDescent(eqx.Module):
         key = jax.random.fold_in(self.key, jnp.asarray(n).astype(jnp.uint32))
         samples = len(self.flow.X)
         if self.teacher is not None:
-            batches, data = jax.random.split(key, samples // self.batch), self._fresh
+            batches, data = jax.random.split(key, samples // self.batch_size), self._fresh
         else:
-            batches, data = jax.random.permutation(key, samples).reshape(-1, self.batch), self._members
+            batches, data = jax.random.permutation(key, samples).reshape(-1, self.batch_size), self._members
         return jax.lax.scan(lambda y, batch: (self._descend(y, *data(batch)), None), y, batches)[0]
 
     @property
@@ -224,13 +224,13 @@ class MinibatchDescent(eqx.Module):
 
     def _fresh(self, key: PRNGKeyArray) -> tuple[Array, Array]:
         assert self.teacher is not None
-        return self.teacher.draw(key, self.batch)
+        return self.teacher.draw(key, self.batch_size)
 
     def _members(self, batch: Int[Array, " batch"]) -> tuple[Array, Array]:
         return self.flow.X[batch], self.flow.targets[batch]
 
     def _descend(self, y: State, X: Array, targets: Array) -> State:
-        step = self.learning_rate * (self.batch / len(self.flow.X))
+        step = self.learning_rate * (self.batch_size / len(self.flow.X))
         velocity = self.flow.velocity_on(y, X, targets)
         moved = jtu.tree_map(lambda layer, rate: layer + step * rate, y, velocity)
         return _without(self.free, rescaled(self.flow, moved, y), moved) if self.renormalise else moved

@@ -65,7 +65,7 @@ def draw_network(
 
 def minibatch_descent(flow: cf.models.StudentFlow, seed: int) -> cf.models.MinibatchDescent:
     """The paper's way of learning: batches of ten samples, which divide the data anew in every epoch."""
-    return cf.models.MinibatchDescent(flow, learning_rate=EPOCH, batch=10, key=jax.random.key(seed))
+    return cf.models.MinibatchDescent(flow, learning_rate=EPOCH, batch_size=10, key=jax.random.key(seed))
 
 
 def looks(horizon: float) -> np.ndarray:

@@ -77,7 +77,7 @@ def test_numpy_minibatch_loop(benchmark, rule):
 @pytest.mark.parametrize("rule", FLIPPED)
 def test_minibatch_map(benchmark, rule):
     flow, student, _ = point(rule)
-    descent = cf.models.MinibatchDescent(flow, learning_rate=RATE, batch=BATCH, key=jax.random.key(1))
+    descent = cf.models.MinibatchDescent(flow, learning_rate=RATE, batch_size=BATCH, key=jax.random.key(1))
     cf.iterate(descent, student, JAX_EPOCHS)
     run = benchmark.pedantic(lambda: cf.iterate(descent, student, JAX_EPOCHS), rounds=3)
     assert run.outcome.ok

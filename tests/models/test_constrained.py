@@ -164,7 +164,7 @@ def test_descent_maps_leave_the_same_leaves_free():
     unscaled = cf.DescentMap(BIASED, 0.1).step(0, NETWORK)
     maps = [
         cf.DescentMap(BIASED, 0.1, renormalise=True, free=BIASES),
-        cf.models.MinibatchDescent(BIASED, learning_rate=0.1, batch=10, key=jax.random.key(0), free=BIASES),
+        cf.models.MinibatchDescent(BIASED, learning_rate=0.1, batch_size=10, key=jax.random.key(0), free=BIASES),
     ]
     for descent in maps:
         descent.check_state(NETWORK)
@@ -194,7 +194,7 @@ def test_what_is_free_must_be_said_clearly(free, message: str):
     makes = [
         lambda: cf.NormConstrained(BIASED, free),
         lambda: cf.DescentMap(BIASED, 0.1, renormalise=True, free=free),
-        lambda: cf.models.MinibatchDescent(BIASED, learning_rate=0.1, batch=5, key=key, free=free),
+        lambda: cf.models.MinibatchDescent(BIASED, learning_rate=0.1, batch_size=5, key=key, free=free),
     ]
     for make in makes:
         with pytest.raises(ValueError, match=message):

@@ -18,10 +18,10 @@ LINEAR = cf.models.StudentFlow(X, X @ S.T, cf.Weights(D1, D2), activation="linea
 
 
 def minibatch(
-    rate: float, key: jax.Array, renormalise: bool = True, batch: int = BATCH
+    rate: float, key: jax.Array, renormalise: bool = True, batch_size: int = BATCH
 ) -> cf.models.MinibatchDescent:
     return cf.models.MinibatchDescent(
-        LINEAR, learning_rate=rate, batch=batch, key=key, renormalise=renormalise
+        LINEAR, learning_rate=rate, batch_size=batch_size, key=key, renormalise=renormalise
     )
 
 
@@ -71,7 +71,7 @@ def test_an_epoch_is_a_loop_over_its_batches():
 
 @pytest.mark.parametrize("renormalise", [False, True])
 def test_one_batch_of_all_samples_is_full_batch_descent(renormalise: bool):
-    descent = minibatch(0.1, jax.random.key(3), renormalise, batch=SAMPLES)
+    descent = minibatch(0.1, jax.random.key(3), renormalise, batch_size=SAMPLES)
     full = cf.DescentMap(LINEAR.curl_flow(), 0.1, renormalise)
     assert distance(after(descent, W0, 5), after(full, W0, 5)) < 1e-13
 
@@ -161,14 +161,14 @@ def test_wrong_arguments_are_refused():
         cf.DescentMap(3.0, 0.1)
     with pytest.raises(ValueError, match="nonzero norm to be rescaled"):
         cf.DescentMap(FLOW, 0.1, renormalise=True).check_state(cf.Weights(W0.W1, 0 * W0.W2))
-    with pytest.raises(ValueError, match="`batch` must divide the number of samples, 20, but is 7"):
-        minibatch(0.1, key, batch=7)
+    with pytest.raises(ValueError, match="`batch_size` must divide the number of samples, 20, but is 7"):
+        minibatch(0.1, key, batch_size=7)
     with pytest.raises(
         ValueError, match="`flow` must be a flow over a data set, such as StudentFlow, but is"
     ):
-        cf.models.MinibatchDescent(FLOW, learning_rate=0.1, batch=5, key=key)
+        cf.models.MinibatchDescent(FLOW, learning_rate=0.1, batch_size=5, key=key)
     with pytest.raises(ValueError, match="`teacher` must have a method draw"):
-        cf.models.MinibatchDescent(LINEAR, learning_rate=0.1, batch=5, key=key, teacher=W0)
+        cf.models.MinibatchDescent(LINEAR, learning_rate=0.1, batch_size=5, key=key, teacher=W0)
     with pytest.raises(ValueError, match="`key` must be one JAX random key"):
         minibatch(0.1, 3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="weights of layer 1 must have shape"):

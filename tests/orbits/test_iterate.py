@@ -56,7 +56,7 @@ def test_the_step_number_and_arguments_reach_the_map():
 def test_a_run_in_two_parts_is_the_run_in_one():
     X = jax.random.normal(jax.random.key(0), (20, 3))
     flow = cf.models.StudentFlow(X, X @ jnp.ones(3), cf.Weights([1, -1, 1], [1, 1]), activation="linear")
-    descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch=5, key=jax.random.key(1))
+    descent = cf.models.MinibatchDescent(flow, learning_rate=0.1, batch_size=5, key=jax.random.key(1))
     W = cf.ensembles.gaussian_weights(jax.random.key(2), N=2, M=3)
     whole = cf.iterate(descent, W, 40)
     half = cf.iterate(descent, W, 25)
