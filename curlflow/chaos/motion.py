@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._saved import texts
 from curlflow.chaos.engine.tangent_system import TangentSystem, as_tangent_system
 from curlflow.chaos.kinds import Evidence, Motion
 from curlflow.chaos.lyapunov import averaged
@@ -38,16 +39,55 @@ class Verdict:
     def to_xarray(self) -> xr.Dataset:
         """The spectrum's dataset along `exponent` and `time`, the evidence along `indicator`, the motion as an attribute."""
         found = {
-            "value": [each.value for each in self.evidence],
-            "threshold": [each.threshold for each in self.evidence],
-            "sentence": [each.sentence for each in self.evidence],
+            "value": np.array([each.value for each in self.evidence], float),
+            "threshold": np.array([each.threshold for each in self.evidence], float),
+            "sentence": texts([each.sentence for each in self.evidence]),
         }
         return (
             self.spectrum.to_xarray()
             .assign({name: ("indicator", values) for name, values in found.items()})
-            .assign_coords(indicator=[each.indicator for each in self.evidence])
+            .assign_coords(indicator=texts([each.indicator for each in self.evidence]))
             .assign_attrs(motion=self.motion.value)
         )
+
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None) -> "Verdict":
+        """The verdict of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it. `LyapunovSpectrum.from_xarray` takes it too.
+        system
+            As for `LyapunovSpectrum.from_xarray`.
+
+        Returns
+        -------
+        Verdict
+            Equal to the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of a verdict, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> found = cf.verdict(cf.toy_flow(flip="readout"), jnp.array([0.5, 0.0]), T=30.0)
+        >>> cf.chaos.Verdict.from_xarray(found.to_xarray()) == found
+        True
+        """
+        spectrum = LyapunovSpectrum.from_xarray(dataset, system=system)
+        missing = [name for name in ("indicator", "value", "threshold", "sentence") if name not in dataset]
+        missing += [] if "motion" in dataset.attrs else ["motion"]
+        if missing:
+            raise ValueError(
+                f"`dataset` must be what `to_xarray` made of a Verdict, but has no `{missing[0]}`, as if of a spectrum alone."
+            )
+        columns = [dataset[name].values.tolist() for name in ("indicator", "value", "threshold", "sentence")]
+        evidence = tuple(Evidence(*each) for each in zip(*columns, strict=True))
+        return cls(Motion(dataset.attrs["motion"]), evidence, spectrum)
 
     def __str__(self) -> str:
         lines = (f"{self.spectrum}", *(each.sentence for each in self.evidence))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, NamedTuple, overload
 
 import jax.numpy as jnp
@@ -13,13 +13,17 @@ from jaxtyping import Bool, Float, Int
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._saved import compared, outcome_attributes, outcome_columns, parts_of, recorded
 from curlflow.chaos import ending, remarks, statistics
 from curlflow.chaos.engine import blocks, frames, runner
 from curlflow.chaos.engine.runner import Run, intervals
-from curlflow.chaos.engine.tangent_system import RunState, TangentSystem
+from curlflow.chaos.engine.tangent_system import DEFAULT_RTOL, RunState, TangentSystem
 from curlflow.chaos.zeros import Zeros, count_zeros
 from curlflow.outcome import Outcome
-from curlflow.system import State, known
+from curlflow.system import Args, State, System, known
+
+# The fields of a spectrum that are states.
+STATES = ("initial_state", "final_state", "final_frame")
 
 
 @result
@@ -46,15 +50,21 @@ class LyapunovSpectrum:
     outcome
         Completed (the two halves of the run agree within their errors) or not converged; or blew up, reached a fixed point,
         reached a cycle, or why the solver stopped.
+    initial_state
+        The state before the transient.
     final_state
         The state at the end.
     final_frame
         The tangent vectors at the end, orthonormal: like the state, with an axis of length k before the last one of every
         leaf.
+    final_time
+        The time at the end.
     stats
         Evidence: solver, tolerances, steps, the time between two QRs in the end.
-    run
-        The engine's own record, from which the run goes on.
+    tangent
+        The tangent system that was stepped, of a member of an ensemble its own; None in a spectrum reopened without it.
+    record
+        The engine's own record, from which the run goes on; None in a reopened spectrum.
     member
         Which member of an ensemble this is; None for a run of its own.
     """
@@ -66,31 +76,50 @@ class LyapunovSpectrum:
     n: int
     mean_divergence: float | None
     outcome: Outcome
+    initial_state: State
     final_state: State
     final_frame: State
+    final_time: float
     stats: dict[str, Any]
-    run: Run = field(compare=False)
+    tangent: TangentSystem | None = field(default=None, compare=False)
+    record: Run | None = field(default=None, compare=False)
     member: int | None = field(default=None, compare=False)
 
     @property
     def tangent_system(self) -> TangentSystem:
-        """The tangent system that was stepped; of a member of an ensemble, its own."""
-        return self.run.tangent if self.member is None else self.run.tangent.of_member(self.member)
+        """The tangent system that was stepped; of a member of an ensemble, its own.
+
+        Raises
+        ------
+        ValueError
+            If the spectrum was reopened without a system.
+        """
+        if self.tangent is None:
+            raise ValueError(
+                "A spectrum must know its system for this, but this one was reopened without: from_xarray takes the system."
+            )
+        return self.tangent
+
+    @property
+    def run(self) -> Run:
+        """The engine's own record, from which the run goes on.
+
+        Raises
+        ------
+        ValueError
+            If the spectrum was reopened.
+        """
+        return _not_reopened(self.record)
 
     @property
     def dt(self) -> float:
         """The time between two values of the history."""
-        return float(self.run.tangent.dt)
+        return self.stats["dt"]
 
     @property
     def T(self) -> float:
         """The time averaged over."""
         return len(self.times) * self.dt
-
-    @property
-    def final_time(self) -> float:
-        """The time at the end."""
-        return float(_state_of(self.run, self.member).time)
 
     @property
     def history(self) -> Float[np.ndarray, "intervals k"]:
@@ -104,7 +133,9 @@ class LyapunovSpectrum:
         Three standard errors; log(T/dt)/T, because neighbouring orbits that separate like a power of time show that much; and
         the solver's error.
         """
-        return statistics.resolution(self.stderr, len(self.local), self.dt, float(self.run.tangent.rtol))
+        # A map's steps have no error but rounding; what is counted then is the default of flows.
+        rtol = self.stats.get("rtol", DEFAULT_RTOL)
+        return statistics.resolution(self.stderr, len(self.local), self.dt, rtol)
 
     @property
     def kaplan_yorke(self) -> float | None:
@@ -161,13 +192,14 @@ class LyapunovSpectrum:
         Raises
         ------
         ValueError
-            If the system is a map, or has too many conserved quantities to count.
+            If the system is a map, or has too many conserved quantities to count, or if the spectrum was reopened without its
+            system.
         """
         tangent, y, t = self.tangent_system, self.final_state, self.final_time
         system: Any = tangent.system
         if tangent.is_map:
             raise ValueError("`zeros` must be asked of a flow, but this spectrum is that of a map.")
-        looks = ending.look(tangent, self._first, y, np.array(t))
+        looks = ending.look(tangent, self.initial_state, y, np.array(t))
         return count_zeros(
             lambda y: system(t, y, tangent.args),
             y,
@@ -178,23 +210,14 @@ class LyapunovSpectrum:
             observed=int(np.sum(np.abs(self.exponents) <= self.resolution)),
         )
 
-    @property
-    def _first(self) -> State:
-        """The state before the transient."""
-        return (
-            self.run.first
-            if self.member is None
-            else jtu.tree_map(lambda leaf: leaf[..., self.member], self.run.first)
-        )
-
     def extend(self, T: float, *, progress: bool = False) -> "LyapunovSpectrum":
         """Go on until the average covers the time T: the result is exactly that of one long run.
 
         Raises
         ------
         ValueError
-            If T is not longer than what was averaged already, if the run ended early, or if this is one member of an ensemble
-            (extend the ensemble).
+            If T is not longer than what was averaged already, if the run ended early, if this is one member of an ensemble
+            (extend the ensemble), or if the spectrum was reopened.
         """
         if self.member is not None:
             raise ValueError(
@@ -204,10 +227,9 @@ class LyapunovSpectrum:
 
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
-        attributes = {"n": self.n, "outcome": f"{self.outcome}", "ending": str(self.outcome.ending)}
-        optional = {"kaplan_yorke": self.kaplan_yorke, "mean_divergence": self.mean_divergence}
-        attributes |= {name: value for name, value in (optional | self.stats).items() if value is not None}
-        return xr.Dataset(
+        optional = {"kaplan_yorke": self.kaplan_yorke, "mean_divergence": self.mean_divergence} | self.stats
+        given = {name: value for name, value in optional.items() if value is not None}
+        dataset = xr.Dataset(
             {
                 "exponents": ("exponent", self.exponents),
                 "stderr": ("exponent", self.stderr),
@@ -215,8 +237,47 @@ class LyapunovSpectrum:
                 "history": (("time", "exponent"), self.history),
             },
             coords={"exponent": np.arange(1, len(self.exponents) + 1), "time": self.times},
-            attrs=attributes,
+            attrs={"n": self.n, **outcome_attributes(self.outcome), **given},
         )
+        held = [(getattr(self, name), name) for name in ("exponents", "stderr", "local")]
+        return recorded(dataset, LyapunovSpectrum, compared(self), [(self.times, "time"), *held])
+
+    @classmethod
+    def from_xarray(
+        cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None, args: Args = None
+    ) -> "LyapunovSpectrum":
+        """The spectrum of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it. A state of a class of your own needs that class
+            imported where it was.
+        system, args
+            The flow or map, which no file holds, or the `TangentSystem`, if `t0` or the solver were not the default. Only
+            `zeros` needs it.
+
+        Returns
+        -------
+        LyapunovSpectrum
+            Equal to the one that was saved, but it cannot be extended.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of a spectrum, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> flow = cf.toy_flow(flip="readout")
+        >>> spectrum = cf.lyapunov_spectrum(flow, jnp.array([0.5, 2.0]), T=60.0)
+        >>> again = cf.LyapunovSpectrum.from_xarray(spectrum.to_xarray(), system=flow)
+        >>> again == spectrum, again.zeros() == spectrum.zeros()
+        (True, True)
+        """
+        parts = parts_of(dataset, LyapunovSpectrum)
+        return cls(**parts, tangent=_tangent_system(system, args, parts["stats"]))
 
     def __str__(self) -> str:
         pairs = zip(self.exponents, self.stderr, strict=True)
@@ -237,12 +298,23 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
     members
         The members' spectra; the object itself is a sequence of them. A member that blew up has the averages up to its own
         end.
-    run
-        The engine's own record, from which the ensemble goes on.
+    record
+        The engine's own record, from which the ensemble goes on; None in a reopened one.
     """
 
     members: tuple[LyapunovSpectrum, ...]
-    run: Run = field(compare=False)
+    record: Run | None = field(default=None, compare=False)
+
+    @property
+    def run(self) -> Run:
+        """The engine's own record, from which the ensemble goes on.
+
+        Raises
+        ------
+        ValueError
+            If the ensemble was reopened.
+        """
+        return _not_reopened(self.record)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -279,17 +351,83 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
         return ensemble_of(_extended(self.run, T, progress))
 
     def to_xarray(self) -> xr.Dataset:
-        """Exponents, errors and endings along `member` and `exponent`."""
-        outcomes = self.outcome
-        return xr.Dataset(
+        """Exponents, errors and endings along `member` and `exponent`; the local exponents along `time` too.
+
+        Local exponents are NaN after the first `intervals` of each member.
+        """
+        columns = self._columns()
+        dataset = xr.Dataset(
             {
-                "exponents": (("member", "exponent"), self.exponents),
-                "stderr": (("member", "exponent"), self.stderr),
-                "ending": ("member", [str(outcome.ending) for outcome in outcomes]),
-                "end_time": ("member", [outcome.time for outcome in outcomes]),
+                "exponents": (("member", "exponent"), columns["exponents"]),
+                "stderr": (("member", "exponent"), columns["stderr"]),
+                "local": (("member", "time", "exponent"), columns["local"]),
+                "intervals": ("member", columns["intervals"]),
+                **outcome_columns(self.outcome, "member"),
             },
-            coords={"exponent": np.arange(1, self.exponents.shape[1] + 1), "member": np.arange(len(self))},
+            coords={
+                "exponent": np.arange(1, columns["exponents"].shape[1] + 1),
+                "member": np.arange(len(self)),
+                "time": columns["times"],
+            },
         )
+        held = [(columns[name], name) for name in ("exponents", "stderr", "local", "intervals")]
+        return recorded(dataset, LyapunovEnsemble, columns, [(columns["times"], "time"), *held])
+
+    def _columns(self) -> dict[str, Any]:
+        """Every field of the spectra, of all members together: their arrays stacked, all else listed."""
+        listed = {
+            each.name: [getattr(spectrum, each.name) for spectrum in self.members]
+            for each in fields(LyapunovSpectrum)
+            if each.compare
+        }
+        intervals = np.array([len(times) for times in listed["times"]])
+        times = max(listed["times"], key=len)
+        local = np.full((len(self), len(times), listed["exponents"][0].size), np.nan)
+        for own, count, row in zip(listed["local"], intervals, local, strict=True):
+            row[:count] = own
+        states = {name: jtu.tree_map(lambda *leaves: jnp.stack(leaves), *listed[name]) for name in STATES}
+        arrays = {"exponents": self.exponents, "stderr": self.stderr, "local": local, "times": times}
+        return listed | states | arrays | {"intervals": intervals}
+
+    @classmethod
+    def from_xarray(
+        cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None, args: Args = None
+    ) -> "LyapunovEnsemble":
+        """The ensemble of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset, system, args
+            As for `LyapunovSpectrum.from_xarray`; of an ensemble of systems, their `TangentSystem`.
+
+        Returns
+        -------
+        LyapunovEnsemble
+            Equal to the one that was saved, but it cannot be extended.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of an ensemble, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> starts = jnp.array([[0.5, 2.0], [2.0, 0.5]])
+        >>> spectra = cf.lyapunov_spectrum(cf.toy_flow(), starts, T=20.0, batch="states")
+        >>> cf.chaos.LyapunovEnsemble.from_xarray(spectra.to_xarray()) == spectra
+        True
+        """
+        columns = parts_of(dataset, LyapunovEnsemble)
+        counts = columns.pop("intervals").tolist()
+        members = []
+        for i, count in enumerate(counts):
+            own = {name: jtu.tree_map(lambda leaf, i=i: leaf[i], columns[name]) for name in STATES}
+            own |= {"times": columns["times"][:count], "local": columns["local"][i, :count]}
+            own |= {name: column[i] for name, column in columns.items() if name not in own}
+            tangent = _tangent_system(system, args, own["stats"], member=i)
+            members.append(LyapunovSpectrum(**own, tangent=tangent))
+        return cls(tuple(members))
 
     def __str__(self) -> str:
         counts = Counter(outcome.ending.value for outcome in self.outcome)
@@ -401,10 +539,13 @@ def _spectrum(
         n=run.n,
         mean_divergence=divergence,
         outcome=Outcome(outcome.ending, outcome.time, " ".join([outcome.message, *notes])),
+        initial_state=run.first if member is None else _of_member(run.first, member),
         final_state=jtu.tree_map(jnp.asarray, state.y),
         final_frame=_final_frame(run.tangent, state),
+        final_time=float(state.time),
         stats=_stats(settings, state),
-        run=run,
+        tangent=alone,
+        record=run,
         member=member,
     )
 
@@ -428,8 +569,30 @@ def _stats(settings: _Settings, state: RunState) -> dict[str, Any]:
     return common if settings.solver is None else {"solver": settings.solver} | settings.tolerances | common
 
 
-def _state_of(run: Run, member: int | None) -> RunState:
-    return run.state if member is None else blocks.member_state(run.state, member)
+def _of_member(states: State, member: int) -> State:
+    """One member's of several states, members last."""
+    return jtu.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., member]), states)
+
+
+def _not_reopened(record: Run | None) -> Run:
+    if record is None:
+        raise ValueError(
+            "A run must be the one that was computed to go on or to be looked into, but this one was reopened: no file keeps "
+            "the engine's record. Compute it again, or a longer one from the start."
+        )
+    return record
+
+
+def _tangent_system(
+    system: System | TangentSystem | None, args: Args, stats: dict[str, Any], member: int | None = None
+) -> TangentSystem | None:
+    """The tangent system of a reopened spectrum, made of a flow or map with what its statistics say."""
+    if isinstance(system, TangentSystem):
+        return system if member is None else system.of_member(member)
+    if system is None:
+        return None
+    tolerances = {name: stats[name] for name in ("rtol", "atol") if name in stats}
+    return TangentSystem(system, args=args, dt=stats["dt"], **tolerances)
 
 
 def _extended(run: Run, T: float, progress: bool) -> Run:

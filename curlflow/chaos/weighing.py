@@ -122,7 +122,7 @@ def _case(
     states = observed(spectrum)
     flat = np.zeros(size(spectrum.final_state)) if periods is None else np.asarray(ravel_pytree(periods)[0])
     excluded = exclusions(
-        spectrum.tangent_system, spectrum.run.first, states.ys, states.times, int(np.sum(flat > 0))
+        spectrum.tangent_system, spectrum.initial_state, states.ys, states.times, int(np.sum(flat > 0))
     )
     coordinates = Coordinates.of(states.ys, flat)
     return _Case(spectrum, periods, forcing, observable, states, coordinates, excluded, ended)

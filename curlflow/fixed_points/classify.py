@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import scipy.linalg
 import xarray as xr
@@ -11,6 +12,7 @@ from jaxtyping import Complex, Float, Inexact
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._saved import compared, parts_of, recorded
 from curlflow._trees import labelled_leaves
 from curlflow.fixed_points.centres import is_centre
 from curlflow.fixed_points.local import EPS, LocalField, full_newton_step, newton_step
@@ -103,10 +105,42 @@ class FixedPoint:
             "real": ("mode", np.real(self.eigenvalues)),
             "imaginary": ("mode", np.imag(self.eigenvalues)),
         }
-        return xr.Dataset(
-            modes | labelled_leaves(self.point, taken=(*modes, "mode")),
-            attrs={"kind": self.kind.value, **{name: getattr(self, name) for name in NUMBERS}},
-        )
+        leaves = labelled_leaves(self.point, taken=(*modes, "mode"))
+        attributes = {"kind": self.kind.value, **{name: getattr(self, name) for name in NUMBERS}}
+        held = [
+            (self.eigenvalues, ("real", "imaginary")),
+            *zip(jtu.tree_leaves(self.point), leaves, strict=True),
+        ]
+        return recorded(xr.Dataset(modes | leaves, attrs=attributes), FixedPoint, compared(self), held)
+
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset) -> "FixedPoint":
+        """The fixed point of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it. A state of a class of your own needs that class
+            imported where it was.
+
+        Returns
+        -------
+        FixedPoint
+            Equal to the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of a fixed point, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> point = cf.classify(cf.toy_flow(flip="readout"), jnp.array([0.5, 2.0]))
+        >>> cf.FixedPoint.from_xarray(point.to_xarray()) == point
+        True
+        """
+        return cls(**parts_of(dataset, FixedPoint))
 
     def __str__(self) -> str:
         place = f" across a {self.n_manifold}-dimensional manifold of fixed points" if self.n_manifold else ""

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from curlflow import _checks
 from curlflow._compile import compiled
 from curlflow._results import result
+from curlflow._saved import compared, outcome_attributes, parts_of, recorded, texts
 from curlflow._trees import flatten_states, float64, labelled_leaves, take
 from curlflow.fixed_points.box import Box, boundary_index, circle_index
 from curlflow.fixed_points.classify import NUMBERS, FixedPoint, Kind, classified, is_fixed_point
@@ -26,6 +27,8 @@ from curlflow.system import Args, Flow, State, StateLike, flow_state
 MOST_DESCENT_STEPS = 256
 # Newton steps towards a multiple root.
 MOST_POLISHING = 40
+# What a search counts.
+COUNTS = ("n_starts", "n_converged", "n_outside", "n_not_finite")
 # Ends of descents closer than this, in units of the box, are one.
 SAME_PLACE = 1e-9
 
@@ -80,28 +83,74 @@ class FixedPoints(Sequence[FixedPoint]):
 
         The counts of starts stand in the attributes. Without a point there are no modes, and no states.
         """
-        numbers = {name: ("point", [getattr(point, name) for point in self.points]) for name in NUMBERS}
-        eigenvalues = (
-            np.stack([point.eigenvalues for point in self.points])
-            if self.points
-            else np.zeros((0, 0), complex)
-        )
+        columns = self._columns()
+        eigenvalues, states = columns["eigenvalues"], columns["point"]
         variables: dict[str, Any] = {
-            "kind": ("point", np.array([point.kind.value for point in self.points], str)),
+            "kind": ("point", texts([point.kind.value for point in self.points])),
             "real": (("point", "mode"), np.real(eigenvalues)),
             "imaginary": (("point", "mode"), np.imag(eigenvalues)),
-            **numbers,
+            **{name: ("point", columns[name]) for name in NUMBERS},
         }
-        if self.points:
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(point.point for point in self.points))
-            variables |= labelled_leaves(stacked, "point", taken=(*variables, "mode"))
-        return xr.Dataset(
-            variables,
-            attrs={
-                name: getattr(self, name) for name in ("n_starts", "n_converged", "n_outside", "n_not_finite")
-            }
-            | {"outcome": f"{self.outcome}"},
+        leaves = labelled_leaves(states, "point", taken=(*variables, "mode"))
+        counts = {name: getattr(self, name) for name in COUNTS}
+        dataset = xr.Dataset(variables | leaves, attrs=counts | outcome_attributes(self.outcome))
+        held = [
+            (eigenvalues, ("real", "imaginary")),
+            *((columns[name], name) for name in NUMBERS),
+            *zip(jax.tree.leaves(states), leaves, strict=True),
+        ]
+        return recorded(dataset, FixedPoints, compared(self) | {"points": columns}, held)
+
+    def _columns(self) -> dict[str, Any]:
+        """Every field of the points, of all of them together."""
+        numbers = {name: np.array([getattr(point, name) for point in self.points]) for name in NUMBERS}
+        kinds = [point.kind for point in self.points]
+        if not self.points:
+            return {"point": None, "kind": kinds, "eigenvalues": np.zeros((0, 0), complex), **numbers}
+        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(point.point for point in self.points))
+        eigenvalues = np.stack([point.eigenvalues for point in self.points])
+        return {"point": states, "kind": kinds, "eigenvalues": eigenvalues, **numbers}
+
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset) -> "FixedPoints":
+        """The fixed points of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it. States of a class of your own need that class
+            imported where it was.
+
+        Returns
+        -------
+        FixedPoints
+            Equal to those that were saved.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of fixed points that were searched, or no longer holds all of them.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> found = cf.find_fixed_points(cf.toy_flow(flip="readout"), jnp.array([[0.1, 0.0], [0.4, 2.0]]))
+        >>> cf.fixed_points.FixedPoints.from_xarray(found.to_xarray()) == found
+        True
+        """
+        parts = parts_of(dataset, FixedPoints)
+        columns = parts.pop("points")
+        numbers = {name: columns[name].tolist() for name in NUMBERS}
+        points = tuple(
+            FixedPoint(
+                point=take(columns["point"], i),
+                kind=kind,
+                eigenvalues=columns["eigenvalues"][i],
+                **{name: numbers[name][i] for name in NUMBERS},
+            )
+            for i, kind in enumerate(columns["kind"])
         )
+        return cls(points, **parts)
 
     def __str__(self) -> str:
         head = (

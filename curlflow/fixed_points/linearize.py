@@ -15,6 +15,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._saved import compared, outcome_attributes, parts_of, recorded
 from curlflow._trees import float64
 from curlflow.outcome import Ending, Outcome
 from curlflow.system import Args, Flow, State, StateLike, flow_state
@@ -116,7 +117,7 @@ class Spectrum:
 
     def to_xarray(self) -> xr.Dataset:
         """Real and imaginary parts, residuals and eigenvectors along the dimensions `mode` and `state`."""
-        return xr.Dataset(
+        dataset = xr.Dataset(
             {
                 "real": ("mode", np.real(self.eigenvalues)),
                 "imaginary": ("mode", np.imag(self.eigenvalues)),
@@ -124,8 +125,42 @@ class Spectrum:
                 "eigenvector_real": (("state", "mode"), np.real(self.eigenvectors)),
                 "eigenvector_imaginary": (("state", "mode"), np.imag(self.eigenvectors)),
             },
-            attrs={"outcome": f"{self.outcome}"},
+            attrs=outcome_attributes(self.outcome),
         )
+        held = [
+            (self.eigenvalues, ("real", "imaginary")),
+            (self.eigenvectors, ("eigenvector_real", "eigenvector_imaginary")),
+            (self.residuals, "residual"),
+        ]
+        return recorded(dataset, Spectrum, compared(self), held)
+
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset) -> "Spectrum":
+        """The spectrum of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it.
+
+        Returns
+        -------
+        Spectrum
+            Equal to the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of a spectrum, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp
+        >>> centre = cf.spectrum(cf.toy_flow(flip="readout"), jnp.array([0.0, 0.0]))
+        >>> cf.fixed_points.Spectrum.from_xarray(centre.to_xarray()) == centre
+        True
+        """
+        return cls(**parts_of(dataset, Spectrum))
 
     def __str__(self) -> str:
         n, k = self.eigenvectors.shape

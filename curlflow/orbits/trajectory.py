@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._results import result
+from curlflow._saved import compared, outcome_attributes, outcome_columns, parts_of, recorded
 from curlflow._trees import labelled_leaves, size, take
 from curlflow.orbits.events import Passages
 from curlflow.outcome import Outcome
@@ -42,7 +43,8 @@ class Trajectory:
     stats
         Evidence: solver, tolerances, and the numbers of steps taken, accepted and rejected.
     system, args
-        What was integrated or iterated; None where observables were saved in place of the states.
+        What was integrated or iterated; None where observables were saved in place of the states, and in a trajectory that
+        was reopened without it.
     folded
         What `iterate` folded over its steps, by name.
     events
@@ -51,6 +53,8 @@ class Trajectory:
     final_state
         The state at the end, also where observables were saved; pass it on to continue. Of a batch, every member's at its own
         end, on a leading axis.
+    saved_loss
+        The loss as it was saved, of a reopened trajectory; it stands in where there is no system.
     """
 
     ts: Float[np.ndarray, " times"]
@@ -64,6 +68,7 @@ class Trajectory:
     rerun: Callable[[np.ndarray], "Trajectory"] | None = field(default=None, compare=False)
     folded: dict[str, Any] = field(default_factory=dict)
     events: dict[str, Passages] = field(default_factory=dict)
+    saved_loss: Float[np.ndarray, "times *members"] | None = field(default=None, compare=False)
 
     @property
     def is_batch(self) -> bool:
@@ -87,6 +92,7 @@ class Trajectory:
             system=self.system,
             args=self.args,
             rerun=None if self.rerun is None else partial(_member_again, self.rerun, index),
+            saved_loss=None if self.saved_loss is None else self.saved_loss[kept, index],
         )
 
     def __call__(self, t: ArrayLike) -> State:
@@ -110,7 +116,7 @@ class Trajectory:
         if self.interpolation is None:
             raise ValueError(
                 "A trajectory must be dense to be evaluated between its times, but this one is not: "
-                "integrate with dense=True."
+                "integrate with dense=True (no file keeps that)."
             )
         return _interpolate(self.interpolation, jnp.asarray(self._within(t)))
 
@@ -138,7 +144,7 @@ class Trajectory:
         """
         ts = np.atleast_1d(self._within(ts))
         if self.interpolation is not None:
-            return replace(self, ts=ts, ys=self(ts), interpolation=None)
+            return replace(self, ts=ts, ys=self(ts), interpolation=None, saved_loss=None)
         if self.rerun is None:
             raise ValueError(
                 "`sampled` must be asked of a trajectory that `integrate` has made in this session, but this one is not: "
@@ -149,7 +155,7 @@ class Trajectory:
         run = self.rerun(-ordered if backwards else ordered)
         # By NumPy: JAX would compile a program for every number of times.
         ys = jtu.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), run.ys)
-        return replace(self, ts=ts, ys=ys)
+        return replace(self, ts=ts, ys=ys, saved_loss=None)
 
     def _within(self, t: ArrayLike) -> Float[np.ndarray, "*times"]:
         """The time or times as an array, if the run has them."""
@@ -162,14 +168,16 @@ class Trajectory:
         return times
 
     def loss(self) -> Float[Array, "times *members"]:
-        """The system's loss at every saved time (and member).
+        """The system's loss at every saved time (and member); of a trajectory reopened without its system, as it was saved.
 
         Raises
         ------
         ValueError
-            If the system has no method `loss`.
+            If the system has no method `loss`, or there is neither a system nor a saved loss.
         """
-        return _along(require_known(self.system, "loss"), self.ys, self.is_batch)
+        if self.system is None and self.saved_loss is not None:
+            return jnp.asarray(self.saved_loss)
+        return _along(self._told_by_system("loss"), self.ys, self.is_batch)
 
     def conserved_drift(self) -> Float[Array, "times *members"]:
         """How far the system's conserved quantities have drifted at every saved time: the integrator's honesty check.
@@ -180,29 +188,77 @@ class Trajectory:
         Raises
         ------
         ValueError
-            If the system has no method `conserved`.
+            If the system has no method `conserved`, or there is no system.
         """
-        return _drift(require_known(self.system, "conserved"), self.ys, self.is_batch)
+        return _drift(self._told_by_system("conserved"), self.ys, self.is_batch)
+
+    def _told_by_system(self, name: str) -> Callable[[State], Any]:
+        if self.system is None:
+            raise ValueError(
+                f"`system` must have a method `{name}`, but this trajectory has no system: observables were saved in place "
+                "of states, or it was reopened without (from_xarray takes the system)."
+            )
+        return require_known(self.system, name)
 
     def to_xarray(self) -> xr.Dataset:
         """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
 
         A leaf whose name stands for something else already, as `time` does, gets ``y_`` in front of it.
-        The outcome stands in the attributes; in a batch, in the variables `ending` and `end_time` along `member`.
-        `.to_netcdf(path)` on the result writes it to disk.
+        The outcome stands in the attributes; in a batch, in the variables `ending`, `end_time` and `message` along `member`.
+        `.to_netcdf(path, engine="h5netcdf")` on the result writes it to disk; `from_xarray` makes it a trajectory again.
         """
         members = ("member",) if self.is_batch else ()
         variables: dict[str, Any] = {}
-        if known(self.system, "loss") is not None:
-            variables["loss"] = (("time", *members), np.asarray(self.loss()))
+        has_loss = self.saved_loss is not None or known(self.system, "loss") is not None
+        loss = np.asarray(self.loss()) if has_loss else None
+        if loss is not None:
+            variables["loss"] = (("time", *members), loss)
         attributes = {key: value for key, value in self.stats.items() if value is not None}
         if isinstance(self.outcome, tuple):
-            variables["ending"] = (members, [str(outcome.ending) for outcome in self.outcome])
-            variables["end_time"] = (members, [outcome.time for outcome in self.outcome])
+            variables |= outcome_columns(self.outcome, "member")
         else:
-            attributes |= {"outcome": f"{self.outcome}", "ending": str(self.outcome.ending)}
+            attributes |= outcome_attributes(self.outcome)
         leaves = labelled_leaves(self.ys, "time", *members, taken=variables)
-        return xr.Dataset(leaves | variables, coords={"time": self.ts}, attrs=attributes)
+        dataset = xr.Dataset(leaves | variables, coords={"time": self.ts}, attrs=attributes)
+        held = [(self.ts, "time"), (loss, "loss"), *zip(jtu.tree_leaves(self.ys), leaves, strict=True)]
+        return recorded(dataset, Trajectory, compared(self) | {"saved_loss": loss}, held)
+
+    @classmethod
+    def from_xarray(
+        cls, dataset: xr.Dataset, *, system: System | None = None, args: Args = None
+    ) -> "Trajectory":
+        """The trajectory of which `to_xarray` made the dataset, number by number.
+
+        Parameters
+        ----------
+        dataset
+            What `to_xarray` returned, or what was read from a file of it. A state of a class of your own needs that class
+            imported where it was.
+        system, args
+            What was integrated or iterated, which no file holds. It is needed for `conserved_drift`, and gives the `loss` of
+            states that were not saved; without it, `loss` is the saved one.
+
+        Returns
+        -------
+        Trajectory
+            Equal to the one that was saved, but without its dense output.
+
+        Raises
+        ------
+        ValueError
+            If the dataset is none of a trajectory, or no longer holds all of it.
+
+        Examples
+        --------
+        >>> import curlflow as cf, jax.numpy as jnp, tempfile, xarray as xr
+        >>> flow, path = cf.toy_flow(flip="readout"), f"{tempfile.mkdtemp()}/orbit.nc"
+        >>> orbit = cf.integrate(flow, jnp.array([0.5, 1.5]), 20.0)
+        >>> orbit.to_xarray().to_netcdf(path, engine="h5netcdf")
+        >>> again = cf.Trajectory.from_xarray(xr.load_dataset(path, engine="h5netcdf"))
+        >>> again == orbit, bool((again.loss() == orbit.loss()).all())
+        (True, True)
+        """
+        return cls(**parts_of(dataset, Trajectory), system=system, args=args)
 
     def __str__(self) -> str:
         span = f"t = {self.ts[0]:g} … {self.ts[-1]:g}, {len(self.ts)} times, {self.stats['steps']} steps"
