@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from curlflow import _checks
 
@@ -130,13 +132,14 @@ def orbit_looks(labels: Iterable[str]) -> Iterator[tuple[str, Any]]:
         others += 1
 
 
-def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
+def save_figure(figure: Any, path: str | Path) -> Path:
     """Save a figure, as PDF, PNG, SVG (these the same bytes every time) or whatever the path's suffix says.
 
     Parameters
     ----------
     figure
-        The figure.
+        The figure, or anything drawn in it: a subfigure, axes, an artist, what a function of `curlflow.plot` returned (a
+        `Portrait`, the dict of `compare_portraits`, the lines of `loss`), or a list or dict of these.
     path
         Where to, with a suffix that matplotlib knows. Its folder must exist.
 
@@ -148,9 +151,17 @@ def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
     Raises
     ------
     ValueError
-        If a file cannot be written there, or matplotlib does not know the format.
+        If `figure` does not lie in exactly one figure, a file cannot be written there, or matplotlib does not know the format.
+
+    Examples
+    --------
+    >>> import curlflow as cf, jax.numpy as jnp, tempfile
+    >>> orbit = cf.integrate(cf.toy_flow(), jnp.array([-1.5, 1.0]), 20.0)
+    >>> lines = cf.plot.loss({"curl flow": orbit})
+    >>> cf.plot.save_figure(lines, f"{tempfile.mkdtemp()}/loss.pdf").name
+    'loss.pdf'
     """
-    path, root = _checks.writable_file("path", path), figure.get_figure(root=True)
+    path, root = _checks.writable_file("path", path), _figure_of(figure)
     suffix = path.suffix.lstrip(".").lower()
     _checks.require_one_of("path's suffix", suffix, tuple(sorted(root.canvas.get_supported_filetypes())))
     # Without a creation date the same figure gives the same file.
@@ -159,6 +170,39 @@ def save_figure(figure: Figure | SubFigure, path: str | Path) -> Path:
     with mpl.rc_context({name: PAPER[name] for name in ("pdf.fonttype", "ps.fonttype", "svg.hashsalt")}):
         root.savefig(path, metadata=metadata, dpi=PAPER["savefig.dpi"])
     return path
+
+
+def _figure_of(drawn: Any) -> Figure:
+    """The one figure in which everything lies that was drawn."""
+    figures = set(_figures(drawn))
+    if len(figures) != 1:
+        found = (
+            f"lies in {len(figures)}"
+            if figures
+            else f"{type(drawn).__name__} with nothing in it that was drawn"
+        )
+        raise ValueError(
+            "`figure` must be a figure, or axes, artists or results of curlflow.plot that lie in one, "
+            f"but {'' if figures else 'is '}{found}."
+        )
+    return figures.pop()
+
+
+def _figures(drawn: Any) -> Iterator[Figure]:
+    """The figures of an artist, or of all artists in a list, a dict or a result."""
+    if isinstance(drawn, Artist):
+        figure = drawn.get_figure(root=True)
+        yield from () if figure is None else (figure,)
+        return
+    parts: Iterable[Any] = ()
+    if is_dataclass(drawn):
+        parts = (getattr(drawn, each.name, None) for each in fields(drawn))
+    elif isinstance(drawn, Mapping):
+        parts = drawn.values()
+    elif isinstance(drawn, (list, tuple, set, np.ndarray)):
+        parts = drawn.flat if isinstance(drawn, np.ndarray) else drawn
+    for part in parts:
+        yield from _figures(part)
 
 
 def log_levels(values: np.ndarray, decades: float) -> tuple[float, float]:
