@@ -52,6 +52,16 @@ def parts_of(dataset: xr.Dataset, kind: type) -> dict[str, Any]:
     return {name: _read(spelt, dataset) for name, spelt in fields.items()}
 
 
+def attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that NetCDF takes as attributes: texts and numbers, no None, and truth values as 0 and 1."""
+    plain = (str, int, float, np.integer, np.floating)
+    return {
+        name: int(value) if isinstance(value, bool) else value
+        for name, value in values.items()
+        if isinstance(value, plain)
+    }
+
+
 def outcome_attributes(outcome: Outcome) -> dict[str, Any]:
     """An outcome as attributes: all of it, its ending, and its time if there is one."""
     time = {} if outcome.time is None else {"end_time": float(outcome.time)}

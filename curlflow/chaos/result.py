@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float, Int
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._saved import compared, outcome_attributes, outcome_columns, parts_of, recorded
+from curlflow._saved import (
+    attributes_of,
+    compared,
+    outcome_attributes,
+    outcome_columns,
+    parts_of,
+    recorded,
+)
 from curlflow.chaos import ending, remarks, statistics
 from curlflow.chaos.engine import blocks, frames, runner
 from curlflow.chaos.engine.runner import Run, intervals
@@ -228,7 +235,6 @@ class LyapunovSpectrum:
     def to_xarray(self) -> xr.Dataset:
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
         optional = {"kaplan_yorke": self.kaplan_yorke, "mean_divergence": self.mean_divergence} | self.stats
-        given = {name: value for name, value in optional.items() if value is not None}
         dataset = xr.Dataset(
             {
                 "exponents": ("exponent", self.exponents),
@@ -237,7 +243,7 @@ class LyapunovSpectrum:
                 "history": (("time", "exponent"), self.history),
             },
             coords={"exponent": np.arange(1, len(self.exponents) + 1), "time": self.times},
-            attrs={"n": self.n, **outcome_attributes(self.outcome), **given},
+            attrs={"n": self.n, **outcome_attributes(self.outcome), **attributes_of(optional)},
         )
         held = [(getattr(self, name), name) for name in ("exponents", "stderr", "local")]
         return recorded(dataset, LyapunovSpectrum, compared(self), [(self.times, "time"), *held])

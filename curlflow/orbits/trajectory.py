@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike
 
 from curlflow import _checks
 from curlflow._results import result
-from curlflow._saved import compared, outcome_attributes, outcome_columns, parts_of, recorded
+from curlflow._saved import (
+    attributes_of,
+    compared,
+    outcome_attributes,
+    outcome_columns,
+    parts_of,
+    recorded,
+)
 from curlflow._trees import labelled_leaves, size, take
 from curlflow.orbits.events import Passages
 from curlflow.outcome import Outcome
@@ -213,7 +220,7 @@ class Trajectory:
         loss = np.asarray(self.loss()) if has_loss else None
         if loss is not None:
             variables["loss"] = (("time", *members), loss)
-        attributes = {key: value for key, value in self.stats.items() if value is not None}
+        attributes = attributes_of(self.stats)
         if isinstance(self.outcome, tuple):
             variables |= outcome_columns(self.outcome, "member")
         else:

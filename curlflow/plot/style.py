@@ -151,7 +151,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     Raises
     ------
     ValueError
-        If `figure` does not lie in exactly one figure, a file cannot be written there, or matplotlib does not know the format.
+        If what was drawn does not lie in exactly one figure, a file cannot be written there, or its format is unknown.
 
     Examples
     --------
