@@ -331,8 +331,11 @@ def test_a_class_is_found_in_another_module_of_its_package():
     assert cf.Trajectory.from_xarray(data.assign_attrs({_saved.RECORD: moved})) == by_hand(weights())
 
 
-def test_what_no_file_knows_is_left_out_and_said():
-    data = by_hand(START, folded={"key": jax.random.key(0)}).to_xarray()
+@pytest.mark.parametrize(
+    "stranger", [jax.random.key(0), jnp.ones(2, jnp.bfloat16), object()], ids=["key", "bfloat16", "object"]
+)
+def test_what_no_file_knows_is_left_out_and_said(stranger: Any, tmp_path: Path):
+    data = by_netcdf(by_hand(START, folded={"more": stranger}).to_xarray(), tmp_path)
     with pytest.raises(ValueError, match="could not be stored: its numbers are in the variables"):
         cf.Trajectory.from_xarray(data)
 

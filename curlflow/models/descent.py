@@ -192,7 +192,9 @@ class MinibatchDescent(eqx.Module):
         self.learning_rate = _learning_rate(learning_rate)
         self.batch_size = _checks.positive_integer("batch_size", batch_size)
         if len(flow.X) % self.batch_size:
-            raise ValueError(f"`batch_size` must divide the number of samples, {len(flow.X)}, but is {batch_size}.")
+            raise ValueError(
+                f"`batch_size` must divide the number of samples, {len(flow.X)}, but is {batch_size}."
+            )
         self.key = _checks.random_key("key", key)
         self.renormalise = bool(renormalise)
         self.free = free_leaves(free)

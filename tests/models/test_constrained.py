@@ -164,7 +164,9 @@ def test_descent_maps_leave_the_same_leaves_free():
     unscaled = cf.DescentMap(BIASED, 0.1).step(0, NETWORK)
     maps = [
         cf.DescentMap(BIASED, 0.1, renormalise=True, free=BIASES),
-        cf.models.MinibatchDescent(BIASED, learning_rate=0.1, batch_size=10, key=jax.random.key(0), free=BIASES),
+        cf.models.MinibatchDescent(
+            BIASED, learning_rate=0.1, batch_size=10, key=jax.random.key(0), free=BIASES
+        ),
     ]
     for descent in maps:
         descent.check_state(NETWORK)

@@ -317,7 +317,9 @@ def test_full_batch_descent_and_minibatches_follow_the_flow():
     full = [distance(cf.DescentMap(flow, 1 / n, renormalise=True), n) for n in (50, 100, 200)]
     np.testing.assert_allclose(np.divide(full[:-1], full[1:]), 2.0, atol=0.1)
     batches = [
-        distance(cf.models.MinibatchDescent(flow, learning_rate=1 / n, batch_size=5, key=jax.random.key(1)), n)
+        distance(
+            cf.models.MinibatchDescent(flow, learning_rate=1 / n, batch_size=5, key=jax.random.key(1)), n
+        )
         for n in (20, 320)
     ]
     assert batches[0] > 1e-4

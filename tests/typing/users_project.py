@@ -65,7 +65,7 @@ signed = cf.SignedGradientFlow(own_loss, signs=np.array([1.0, -1.0]))
 print(cf.is_gradient(signed, start[None]).is_gradient)
 print(cf.stability_boundary(alpha_h=0.5), cf.spectral_edges(0.5, 0.1, 0.0), cf.is_stable(0.5, 0.1, 0.0))
 portrait = cf.phase_portrait(cf.toy_flow(), (-2.0, 2.0), (-2.0, 2.0), trajectories={"orbit": orbit})
-cf.plot.save_figure(portrait.ax.figure, "portrait.pdf")
+cf.plot.save_figure(portrait, "portrait.pdf")
 print(cf.plot.loss({"orbit": orbit}), cf.plot.exponents(ls), cf.plot.convergence(ls))
 print(
     cf.ensembles.gaussian_weights,
