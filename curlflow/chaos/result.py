@@ -420,7 +420,8 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
         --------
         >>> import curlflow as cf, jax.numpy as jnp
         >>> starts = jnp.array([[0.5, 2.0], [2.0, 0.5]])
-        >>> spectra = cf.lyapunov_spectrum(cf.toy_flow(), starts, T=20.0, batch="states")
+        >>> several = [cf.lyapunov_spectrum(cf.toy_flow(), start, T=20.0) for start in starts]
+        >>> spectra = cf.chaos.LyapunovEnsemble(tuple(several))
         >>> cf.chaos.LyapunovEnsemble.from_xarray(spectra.to_xarray()) == spectra
         True
         """
