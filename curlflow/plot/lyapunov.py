@@ -96,7 +96,8 @@ def exponents(
     """
     assert ax is not None
     index = np.arange(1, len(spectrum.exponents) + 1)
-    bars = ax.bar(index, spectrum.exponents, **({"color": house.BLUE} | style))
+    look: dict[str, Any] = {"color": house.BLUE} | style
+    bars = ax.bar(index, spectrum.exponents, **look)
     errors = ax.errorbar(
         index, spectrum.exponents, spectrum.stderr, fmt="none", ecolor=house.BLACK, elinewidth=1
     )

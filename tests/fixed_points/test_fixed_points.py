@@ -530,6 +530,35 @@ def test_a_multiple_root_is_found_once_and_its_index_counts(
     assert f"add up to {index:+d}," in found.outcome.message
 
 
+@pytest.mark.parametrize("corners", [((-1.5, -1.5), (3.0, 3.0)), ((-1, -1), (1, 1)), ((-2, -1), (1.5, 1))])
+def test_a_root_of_order_two_at_the_origin_is_found_there_in_any_box(corners: Any):
+    """The rule of Bienenstock, Cooper and Munro: Newton's steps halve the distance until it is less than any number."""
+    patterns = jnp.array([[1.0, 0.3], [0.3, 1.0]])
+
+    def bcm(t, w, args):
+        y = patterns @ w
+        return (y * (y - jnp.mean(y**2))) @ patterns / 2
+
+    low, high = corners
+    found = cf.find_fixed_points(bcm, bounds=(jnp.array(low, float), jnp.array(high, float)), starts=16)
+    (origin,) = [point for point in found if np.abs(point.point).max() < 0.1]
+    assert (str(origin.kind), origin.n_manifold) == ("degenerate", 0)
+    np.testing.assert_array_equal(origin.point, [0.0, 0.0])
+
+
+def test_points_of_a_manifold_are_printed_by_kind():
+    found = cf.find_fixed_points(
+        cf.toy_flow(flip="readout"), bounds=(-2 * jnp.ones(2), 2 * jnp.ones(2)), starts=32
+    )
+    shown = str(found).splitlines()
+    assert shown[1].startswith("  FixedPoint: centre")
+    assert len(shown) < 8 < len(found)
+    assert max(map(len, shown)) < 80
+    kinds = [point.kind.value for point in found if point.n_manifold]
+    for kind in set(kinds):
+        assert f"{kinds.count(kind)} × {kind} across 1 dimensions of them" in " ".join(str(found).split())
+
+
 def test_a_fold_whose_terms_cancel_is_known_to_the_root_of_rounding():
     def written_out(t, y, args):
         return jnp.stack([y[0] ** 2 - 0.2 * y[0] + 0.01, -y[1]])
