@@ -552,7 +552,7 @@ def test_points_of_a_manifold_are_printed_by_kind():
     )
     shown = str(found).splitlines()
     assert shown[1].startswith("  FixedPoint: centre")
-    assert len(shown) < 8 < len(found)
+    assert len(shown) < 10 < len(found)
     assert max(map(len, shown)) < 80
     kinds = [point.kind.value for point in found if point.n_manifold]
     for kind in set(kinds):
