@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow.outcome import Outcome
 
 RECORD, FORMAT = "curlflow", 1
@@ -27,7 +27,7 @@ RECORD, FORMAT = "curlflow", 1
 Held: TypeAlias = Iterable[tuple[Any, str | tuple[str, str]]]
 
 
-def recorded(dataset: xr.Dataset, kind: type, parts: Mapping[str, Any], held: Held = ()) -> xr.Dataset:
+def recorded(dataset: "xr.Dataset", kind: type, parts: Mapping[str, Any], held: Held = ()) -> "xr.Dataset":
     """The dataset with all that `parts_of` needs to give the parts of a result back, such as `compared` lists.
 
     Arrays that are not among those `held` become variables of their own, called by the part and the place in it.
@@ -45,7 +45,7 @@ def compared(result: Any) -> dict[str, Any]:
     return {each.name: getattr(result, each.name) for each in dataclasses.fields(result) if each.compare}
 
 
-def parts_of(dataset: xr.Dataset, kind: type) -> dict[str, Any]:
+def parts_of(dataset: "xr.Dataset", kind: type) -> dict[str, Any]:
     """The parts of a result of this class, from the dataset that `recorded` made of them."""
     _checks.require_float64()
     fields = _record_of(dataset, kind.__name__)["fields"]
@@ -187,7 +187,7 @@ def _record_of(dataset: Any, kind: str) -> dict[str, Any]:
     return record
 
 
-def _read(spelt: Any, dataset: xr.Dataset) -> Any:
+def _read(spelt: Any, dataset: "xr.Dataset") -> Any:
     """The value that was spelt."""
     match spelt:
         case {"array": names, "dtype": dtype, "shape": shape, "jax": is_jax}:
@@ -213,7 +213,9 @@ def _read(spelt: Any, dataset: xr.Dataset) -> Any:
     return spelt
 
 
-def _array(names: list[str], dtype: np.dtype[Any], shape: tuple[int, ...], dataset: xr.Dataset) -> np.ndarray:
+def _array(
+    names: list[str], dtype: np.dtype[Any], shape: tuple[int, ...], dataset: "xr.Dataset"
+) -> np.ndarray:
     if dtype.kind != "c":
         return _variable(names[0], dtype, shape, dataset)
     part = np.dtype(f"f{dtype.itemsize // 2}")
@@ -221,7 +223,7 @@ def _array(names: list[str], dtype: np.dtype[Any], shape: tuple[int, ...], datas
     return np.stack(parts, axis=-1).view(dtype)[..., 0]
 
 
-def _variable(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], dataset: xr.Dataset) -> np.ndarray:
+def _variable(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], dataset: "xr.Dataset") -> np.ndarray:
     if name not in dataset.variables:
         raise ValueError(f"`dataset` must hold all of the result, but the variable `{name}` is missing.")
     numbers = np.array(dataset[name].values)

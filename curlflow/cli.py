@@ -6,14 +6,9 @@ import sys
 import time
 from collections.abc import Iterable
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
-import matplotlib as mpl
-import numpy as np
 import typer
 from rich import box
 from rich.console import Console
@@ -21,10 +16,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 import curlflow as cf
-from curlflow import _checks
-from curlflow._trees import size
-from curlflow.sweeps.recipe import read_recipe
-from curlflow.sweeps.workers import local_client
+from curlflow._later import _checks, jax, np
 
 # What the library calls things that no option stands for, and what they are on the command line.
 IN_WORDS = {"y0": "the start", "`verdict`": "the verdict", "`fn`": "`function`"}
@@ -48,6 +40,8 @@ def in_options(sentence: str, parameters: Iterable[Any]) -> str:
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         _say(f"curlflow {version('curlflow')}")
         raise typer.Exit
 
@@ -61,7 +55,9 @@ class InOptions(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command: in double precision, and drawing into files only."""
+        os.environ["MPLBACKEND"] = "Agg"
+        jax.config.update("jax_enable_x64", True)
         try:
             return super().invoke(ctx)
         except ValueError as error:
@@ -153,8 +149,6 @@ MaxSteps = Annotated[int | None, typer.Option(help="Most steps to take; a millio
 
 def main() -> None:
     """Run the command line; what a user got wrong ends in one sentence and exit code 2."""
-    jax.config.update("jax_enable_x64", True)
-    mpl.use("Agg")
     if not sys.stdout.isatty():
         # rich would take the width of the terminal that stdin or stderr may still be.
         os.environ.setdefault("COLUMNS", str(PIPED_COLUMNS))
@@ -338,7 +332,7 @@ def integrate(
         _new_file("--plot", plot, FIGURES, force=force)
     t1 = _time(t1)
     flow, W0 = _network(N, M, P, alpha_h, alpha_r, start, covariance, norm_constrained, seed)
-    times = int(np.clip(SAVED_NUMBERS // size(W0), 2, 257))
+    times = int(np.clip(SAVED_NUMBERS // (W0.W1.size + W0.W2.size), 2, 257))
     try:
         trajectory = cf.integrate(
             flow,
@@ -501,6 +495,9 @@ def sweep(
 
     Example: curlflow sweep fig3a.toml --workers 2
     """
+    from curlflow.sweeps.recipe import read_recipe
+    from curlflow.sweeps.workers import local_client
+
     asked = read_recipe(recipe)
     workers = asked.workers if workers is None else _checks.positive_integer("--workers", workers)
     if asked.budget is not None and workers is None:
@@ -530,7 +527,7 @@ def sweep(
 
 def _print_stability(c: float, alpha_h: float, alpha_r: float, kappa: float) -> None:
     edges = cf.spectral_edges(c, alpha_h, alpha_r, kappa)
-    bands = [f"[{-high:.6g}, {-low:.6g}]" for low, high in edges[jnp.isfinite(edges)].reshape(-1, 2)[::-1]]
+    bands = [f"[{-high:.6g}, {-low:.6g}]" for low, high in edges[np.isfinite(edges)].reshape(-1, 2)[::-1]]
     margin = float(cf.random_matrix.stability_margin(c, alpha_h, alpha_r, kappa))
     window = cf.random_matrix.instability_window(alpha_h, alpha_r, kappa)
     table = Table.grid(padding=(0, 2))
@@ -554,7 +551,7 @@ def _interval(lower: float, upper: float) -> str:
 def _draw_stability(
     path: Path, layer: Layer, asked: float | None, alpha_h: float, alpha_r: float, kappa: float
 ) -> None:
-    c, alpha = jnp.linspace(0.01, 1.25 * max(asked or 0.0, 1.6), 500), jnp.linspace(0.001, 0.999, 500)
+    c, alpha = np.linspace(0.01, 1.25 * max(asked or 0.0, 1.6), 500), np.linspace(0.001, 0.999, 500)
     fractions = (alpha[:, None], alpha_r) if layer is Layer.HIDDEN else (alpha_h, alpha[:, None])
     margin = cf.random_matrix.stability_margin(c, *fractions, kappa)
     contours = cf.plot.stability_diagram(c, alpha, margin, layer=layer.value)
@@ -590,7 +587,7 @@ def _network(
     covariance: str,
     constrained: bool,
     seed: int,
-) -> tuple[Any, cf.Weights]:
+) -> "tuple[Any, cf.Weights]":
     draw, nudge, inputs = jax.random.split(jax.random.key(_checks.random_seed("--seed", seed)), 3)
     kind, amount = _setting("--start", start, ("gaussian", "near"))
     C = None
@@ -637,7 +634,7 @@ def _point(text: str) -> Any:
     parts = text.split(",")
     if len(parts) != 2:
         raise ValueError(f"`--orbit` must be two numbers W1,W2, but is {text!r}.")
-    return jnp.array([_checks.finite_number("--orbit", part) for part in parts])  # pyright: ignore[reportArgumentType]
+    return jax.numpy.array([_checks.finite_number("--orbit", part) for part in parts])  # pyright: ignore[reportArgumentType]
 
 
 def _window(half_width: float) -> tuple[float, float]:

@@ -3,12 +3,12 @@
 from dataclasses import fields
 
 import numpy as np
-import xarray as xr
+import scipy
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 
 __all__ = [
@@ -41,7 +41,7 @@ class SurvivalCurve:
     upper: Float[np.ndarray, " events"]
     horizon: float
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Share and confidence limits along `time`; the horizon as attribute."""
         return xr.Dataset(
             {name: ("time", getattr(self, name)) for name in ("share", "lower", "upper")},
@@ -114,7 +114,7 @@ class TimesComparison:
         )
         return first, second
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The times of both rules along `pair`; as attributes whatever is known of the rest."""
         arrays = {name: ("pair", getattr(self, name)) for name in ("first", "second")}
         rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in arrays}
@@ -202,7 +202,7 @@ def compare_times(
         first_faster=faster,
         second_faster=slower,
         undecided=len(first) - faster - slower,
-        sign_test=float(stats.binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0,
+        sign_test=float(scipy.stats.binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0,
         signed_rank_test=_signed_rank_test(first, second, resamples, seed),
         t_test=_t_test(first, second) if all_there else None,
         ratio_of_medians=_ratio_bounds(first, second, horizon),
@@ -248,9 +248,9 @@ def survival_curve(times: ArrayLike, *, horizon: float, confidence: float = 0.95
     there = np.isfinite(values)
     if not there.any():
         return SurvivalCurve(np.zeros(1), np.ones(1), np.ones(1), np.ones(1), horizon)
-    data = stats.CensoredData(uncensored=values[there], right=np.full((~there).sum(), horizon))
+    data = scipy.stats.CensoredData(uncensored=values[there], right=np.full((~there).sum(), horizon))
     events = np.unique(values[there])
-    share = np.asarray(stats.ecdf(data).sf.evaluate(events))
+    share = np.asarray(scipy.stats.ecdf(data).sf.evaluate(events))
     lower, upper = _limits(share, len(values), confidence)
     return SurvivalCurve(
         np.append(0.0, events), *(np.append(1.0, each) for each in (share, lower, upper)), horizon=horizon
@@ -260,7 +260,7 @@ def survival_curve(times: ArrayLike, *, horizon: float, confidence: float = 0.95
 def _limits(share: np.ndarray, runs: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Clopper and Pearson's limits: with one horizon for all runs, the number above at any time is binomial."""
     above = np.round(share * runs).astype(int)
-    intervals = [stats.binomtest(int(k), runs).proportion_ci(confidence, method="exact") for k in above]
+    intervals = [scipy.stats.binomtest(int(k), runs).proportion_ci(confidence, method="exact") for k in above]
     return np.array([each.low for each in intervals]), np.array([each.high for each in intervals])
 
 
@@ -274,8 +274,8 @@ def _signed_rank_test(first: np.ndarray, second: np.ndarray, resamples: int, see
     decided = differences[differences != 0]
     if len(decided) < 2:  # one coin toss shows nothing
         return 1.0
-    draws = stats.PermutationMethod(n_resamples=resamples, rng=np.random.default_rng(seed))
-    return float(stats.wilcoxon(decided, method=draws).pvalue)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    draws = scipy.stats.PermutationMethod(n_resamples=resamples, rng=np.random.default_rng(seed))
+    return float(scipy.stats.wilcoxon(decided, method=draws).pvalue)
 
 
 def _ranked_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -291,7 +291,7 @@ def _t_test(first: np.ndarray, second: np.ndarray) -> float | None:
     differences = second - first
     if np.ptp(differences) == 0:  # no spread to compare the mean with
         return 1.0 if differences[0] == 0 else None
-    return float(stats.ttest_rel(second, first).pvalue)
+    return float(scipy.stats.ttest_rel(second, first).pvalue)
 
 
 def _ratio_bounds(first: np.ndarray, second: np.ndarray, horizon: float) -> tuple[float, float]:
@@ -315,7 +315,7 @@ def _medians_interval(
     """The lower limit from the lowest ratios, the upper from the highest, which as inverses are finite in all resamples."""
 
     def lower_end(below: np.ndarray, above: np.ndarray) -> float:
-        interval = stats.bootstrap(
+        interval = scipy.stats.bootstrap(
             (below, above),
             lambda below, above, axis: _lowest_ratio(below, above, horizon, axis),
             paired=True,
@@ -337,7 +337,7 @@ def _geometric_mean(
         return None, None
     logarithms = np.log(second) - np.log(first)
     mean = logarithms.mean()
-    half_width = stats.t.ppf((1 + confidence) / 2, len(first) - 1) * stats.sem(logarithms)
+    half_width = scipy.stats.t.ppf((1 + confidence) / 2, len(first) - 1) * scipy.stats.sem(logarithms)
     with np.errstate(over="ignore"):  # of two pairs far apart: the data set no limit
         return float(np.exp(mean)), (float(np.exp(mean - half_width)), float(np.exp(mean + half_width)))
 

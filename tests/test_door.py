@@ -1,5 +1,6 @@
 """The front door: 28 names and twelve rooms, each with its own list; what stands there is a contract with users."""
 
+import ast
 import subprocess
 import sys
 from types import ModuleType
@@ -32,7 +33,8 @@ def state():
 
 def test_the_door_has_these_names_and_rooms_and_no_others():
     assert len(NAMES) == 28
-    assert list(cf.__all__) == NAMES + ROOMS
+    assert sorted(cf.__all__) == sorted(NAMES + ROOMS)
+    assert set(NAMES + ROOMS) <= set(dir(cf))
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -51,6 +53,30 @@ def test_what_stands_at_the_door_stands_in_a_room_too(name: str):
 
 
 def test_opening_the_door_changes_nothing():
-    code = f"import os, jax, numpy, matplotlib\n{STATE}\nbefore = state()\nimport curlflow\nassert state() == before"
+    code = f"import os, jax, numpy, matplotlib\n{STATE}\nbefore = state()\nfrom curlflow import *\nassert state() == before"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+HEAVY = ("matplotlib", "xarray", "zarr", "scipy.stats", "scipy.optimize", "distributed", "nolds")
+
+
+def modules_after(code: str, *names: str) -> list[str]:
+    """Which of the modules a new process has imported after running the code."""
+    code = f"import sys\n{code}\nprint([name for name in {names} if name in sys.modules], file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ast.literal_eval(found.stderr)
+
+
+def test_what_is_not_used_is_not_imported():
+    assert modules_after("import curlflow", "jax", "numpy", *HEAVY) == []
+    integrated = "import curlflow as cf\ncf.integrate, cf.Weights, cf.jacobian, cf.lyapunov_spectrum"
+    assert modules_after(integrated, *HEAVY, "scipy.integrate") == []
+    drawn = "import curlflow as cf\ncf.phase_portrait"
+    assert "matplotlib" in modules_after(drawn, *HEAVY)
+
+
+def test_help_takes_no_mathematics():
+    arguments = "sys.argv = ['curlflow', 'lyapunov', '--help']"
+    helped = f"from curlflow.cli import main\n{arguments}\ntry: main()\nexcept SystemExit: pass"
+    assert modules_after(helped, "jax", "numpy", *HEAVY) == []

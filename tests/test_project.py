@@ -19,7 +19,10 @@ def test_the_readmes_example_runs_and_shows_what_its_comments_say(
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     exec(compile(example, "README.md", "exec"), {})
-    _, at_the_solution, without_flips, with_flips = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) < 80
+    results = re.split(r"\n(?! )", printed.strip())  # what goes on in the next line is indented there
+    _, at_the_solution, without_flips, with_flips = results
     assert "stable node" in at_the_solution
     assert "saddle" in without_flips
     assert "centre" in with_flips

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import xarray as xr
 from jaxtyping import PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import texts
 from curlflow.chaos.engine.tangent_system import TangentSystem, as_tangent_system
@@ -36,7 +36,7 @@ class Verdict:
     evidence: tuple[Evidence, ...]
     spectrum: LyapunovSpectrum
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The spectrum's dataset along `exponent` and `time`, the evidence along `indicator`, the motion as an attribute."""
         found = {
             "value": np.array([each.value for each in self.evidence], float),
@@ -51,7 +51,7 @@ class Verdict:
         )
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None) -> "Verdict":
+    def from_xarray(cls, dataset: "xr.Dataset", *, system: System | TangentSystem | None = None) -> "Verdict":
         """The verdict of which `to_xarray` made the dataset, number by number.
 
         Parameters

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from curlflow._trees import flatten_states
 from curlflow.system import State
@@ -92,7 +92,9 @@ def dimension(points: Float[np.ndarray, "points columns"]) -> float:
         return float("nan")
     if points.shape[1] > MOST_DIRECTIONS:
         points = points @ np.random.default_rng(0).normal(size=(points.shape[1], MOST_DIRECTIONS))
-    distances = KDTree(points).query(points, k=FAR_NEIGHBOUR + 1)[0][:, [NEAR_NEIGHBOUR, FAR_NEIGHBOUR]]
+    distances = scipy.spatial.KDTree(points).query(points, k=FAR_NEIGHBOUR + 1)[0][
+        :, [NEAR_NEIGHBOUR, FAR_NEIGHBOUR]
+    ]
     size = max(float(np.abs(points).max()), 1e-300)
     if np.median(distances[:, 0]) < SAME_POINT * size:
         return 0.0

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, overload
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import (
     attributes_of,
@@ -232,7 +232,7 @@ class LyapunovSpectrum:
             )
         return spectrum_of(_extended(self.run, T, progress))
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Exponents, errors, local exponents and history along `exponent` and `time`; the rest as attributes."""
         optional = {"kaplan_yorke": self.kaplan_yorke, "mean_divergence": self.mean_divergence} | self.stats
         dataset = xr.Dataset(
@@ -250,7 +250,7 @@ class LyapunovSpectrum:
 
     @classmethod
     def from_xarray(
-        cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None, args: Args = None
+        cls, dataset: "xr.Dataset", *, system: System | TangentSystem | None = None, args: Args = None
     ) -> "LyapunovSpectrum":
         """The spectrum of which `to_xarray` made the dataset, number by number.
 
@@ -356,7 +356,7 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
         """Go on until the averages cover the time T, as `LyapunovSpectrum.extend` does."""
         return ensemble_of(_extended(self.run, T, progress))
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Exponents, errors and endings along `member` and `exponent`; the local exponents along `time` too.
 
         Local exponents are NaN after the first `intervals` of each member.
@@ -397,7 +397,7 @@ class LyapunovEnsemble(Sequence[LyapunovSpectrum]):
 
     @classmethod
     def from_xarray(
-        cls, dataset: xr.Dataset, *, system: System | TangentSystem | None = None, args: Args = None
+        cls, dataset: "xr.Dataset", *, system: System | TangentSystem | None = None, args: Args = None
     ) -> "LyapunovEnsemble":
         """The ensemble of which `to_xarray` made the dataset, number by number.
 

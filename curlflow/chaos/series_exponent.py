@@ -1,12 +1,12 @@
 """The largest exponent of a recorded series, from how fast neighbours in an embedding separate."""
 
 import numpy as np
-import xarray as xr
+import scipy
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.spatial import KDTree
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.outcome import Ending, Outcome
 
@@ -62,7 +62,7 @@ class SeriesExponent:
     def __float__(self) -> float:
         return self.value
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The separation along `time`; the rest as attributes."""
         numbers = {name: getattr(self, name) for name in ("value", "stderr", "emb_dim", "lag")}
         attributes = numbers | {"fitted": list(self.fitted), "outcome": f"{self.outcome}"}
@@ -211,7 +211,7 @@ def _neighbours(
     points: Float[np.ndarray, "points dimension"], apart: int
 ) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """The nearest neighbour of every point that is more than so many samples away in time, and its distance; −1 for none."""
-    tree, count = KDTree(points), len(points)
+    tree, count = scipy.spatial.KDTree(points), len(points)
     nearest, distance = np.full(count, -1), np.full(count, np.inf)
     left, asked = np.arange(count), 4
     while len(left) and asked < 4 * count:

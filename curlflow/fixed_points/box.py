@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
+import scipy
 from jaxtyping import Bool, Float
 
 from curlflow._trees import float64
@@ -128,7 +128,7 @@ def _signs_change(values: Float[np.ndarray, "*nodes state"]) -> Bool[np.ndarray,
 
 def _chosen(mask: Bool[np.ndarray, "*cells"]) -> Float[np.ndarray, "cells dimensions"]:
     """The places of all cells in small patches, and of some in each large patch, such as a curve of fixed points."""
-    labels: Any = scipy.ndimage.label(mask, np.ones([3] * mask.ndim))[0]  # pyright: ignore[reportIndexIssue]
+    labels: Any = scipy.ndimage.label(mask, np.ones([3] * mask.ndim))[0]
     places = np.argwhere(mask)
     patch = labels[mask]
     order = np.argsort(patch, kind="stable")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-import scipy.integrate
+import scipy
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 

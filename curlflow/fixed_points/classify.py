@@ -5,12 +5,12 @@ from enum import StrEnum
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import scipy.linalg
-import xarray as xr
+import scipy
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Complex, Float, Inexact
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import compared, parts_of, recorded
 from curlflow._trees import labelled_leaves
@@ -99,7 +99,7 @@ class FixedPoint:
     accuracy: float
     tolerance: float
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Real and imaginary parts of the eigenvalues along `mode`, and the leaves of the state; the rest as attributes."""
         modes = {
             "real": ("mode", np.real(self.eigenvalues)),
@@ -114,7 +114,7 @@ class FixedPoint:
         return recorded(xr.Dataset(modes | leaves, attrs=attributes), FixedPoint, compared(self), held)
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset) -> "FixedPoint":
+    def from_xarray(cls, dataset: "xr.Dataset") -> "FixedPoint":
         """The fixed point of which `to_xarray` made the dataset, number by number.
 
         Parameters
@@ -277,7 +277,7 @@ def _transverse_eigenvalues(
     if not basis.shape[1]:
         return np.zeros(0, complex), np.zeros(0), np.zeros((len(J), 0), complex)
     compressed = basis.T @ J @ basis
-    values, left, right = scipy.linalg.eig(compressed, left=True, right=True)  # pyright: ignore[reportAssignmentType]
+    values, left, right = scipy.linalg.eig(compressed, left=True, right=True)
     overlaps = np.abs(np.sum(left.conj() * right, axis=0))
     condition = 1 / np.maximum(overlaps, EPS)
     margins = np.minimum(tolerance * condition, np.sqrt(tolerance * np.linalg.norm(J, 2)))

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-import scipy.ndimage
-import xarray as xr
+import scipy
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import compared, outcome_attributes, parts_of, recorded, texts
 from curlflow._trees import flatten_states, float64, labelled_leaves, take
@@ -78,7 +78,7 @@ class FixedPoints(Sequence[FixedPoint]):
     def __iter__(self) -> Iterator[FixedPoint]:
         return iter(self.points)
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The points along `point`: kinds, counts and evidence, eigenvalues along `mode`, and the leaves of the states.
 
         The counts of starts stand in the attributes. Without a point there are no modes, and no states.
@@ -112,7 +112,7 @@ class FixedPoints(Sequence[FixedPoint]):
         return {"point": states, "kind": kinds, "eigenvalues": eigenvalues, **numbers}
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset) -> "FixedPoints":
+    def from_xarray(cls, dataset: "xr.Dataset") -> "FixedPoints":
         """The fixed points of which `to_xarray` made the dataset, number by number.
 
         Parameters

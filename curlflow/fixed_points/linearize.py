@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-import scipy.sparse.linalg
-import xarray as xr
+import scipy
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import compared, outcome_attributes, parts_of, recorded
 from curlflow._trees import float64
@@ -115,7 +115,7 @@ class Spectrum:
     residuals: Float[np.ndarray, " k"]
     outcome: Outcome
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Real and imaginary parts, residuals and eigenvectors along the dimensions `mode` and `state`."""
         dataset = xr.Dataset(
             {
@@ -135,7 +135,7 @@ class Spectrum:
         return recorded(dataset, Spectrum, compared(self), held)
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset) -> "Spectrum":
+    def from_xarray(cls, dataset: "xr.Dataset") -> "Spectrum":
         """The spectrum of which `to_xarray` made the dataset, number by number.
 
         Parameters
@@ -347,7 +347,7 @@ def _leading_spectrum(
     def product(v: np.ndarray) -> np.ndarray:
         return np.asarray(_jacobian_product(system, y, t, args, jnp.asarray(v.reshape(-1))))
 
-    operator = scipy.sparse.linalg.LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    operator = scipy.sparse.linalg.LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)
     _checks.require_finite("Jacobian of f at y, times a vector", jnp.asarray(product(start)))
     outcome = Outcome(Ending.COMPLETED, None, f"The {k} leading eigenvalues converged.")
     try:
@@ -378,7 +378,7 @@ def _leading_spectrum(
 def _arpack(
     operator: scipy.sparse.linalg.LinearOperator, k: int, start: np.ndarray, restarts: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    return scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start, maxiter=restarts)  # pyright: ignore[reportReturnType]
+    return scipy.sparse.linalg.eigs(operator, k, which="LR", v0=start, maxiter=restarts)
 
 
 # Of a strongly non-normal matrix an eigenvalue solver finds, with residuals like rounding, whatever is an eigenvalue of some
@@ -407,7 +407,7 @@ def _arpack_shift(operator: scipy.sparse.linalg.LinearOperator, found: Spectrum,
         v = v.reshape(-1)
         return operator.matvec(v) + SMALL_CHANGE * scale * left * (right @ v)
 
-    changed = scipy.sparse.linalg.LinearOperator((n, n), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    changed = scipy.sparse.linalg.LinearOperator((n, n), matvec=product, dtype=np.float64)
     try:
         moved, _ = _arpack(changed, k, np.real(found.eigenvectors).sum(axis=1), MOST_RESTARTS)
     except scipy.sparse.linalg.ArpackError:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+import scipy
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 

@@ -4,10 +4,10 @@ from dataclasses import fields
 from typing import Literal
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.gradient.diagonal_metric import in_units
 from curlflow.gradient.most_positive import SINGULAR, most_positive
@@ -70,7 +70,7 @@ class ConstantMetric:
             return 1.0
         return 1 - (risk / self.points) ** (1 / left)
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The matrix `G` along `row` and `column`, if there is one; the rest as attributes."""
         return xr.Dataset(
             {} if self.G is None else {"G": (("row", "column"), self.G)},

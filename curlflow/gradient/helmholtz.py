@@ -4,12 +4,12 @@ Both potentials are polynomials, found by projection: no grid, and for polynomia
 """
 
 import numpy as np
-import scipy.linalg
-import xarray as xr
+import scipy
 from jaxtyping import Float
 from numpy.polynomial import legendre
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.plane.planes import Limits, Plane, checked_plane, velocity_in_plane, window_limits
 from curlflow.system import Args, Flow
@@ -60,7 +60,7 @@ class HelmholtzSplit:
     harmonic_share: float
     residual: float
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Fields along `component`, `y` and `x`; the shares as attributes."""
         parts = {name: getattr(self, name) for name in ("velocity", "gradient", "rotational", "harmonic")}
         return xr.Dataset(

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import numpy as np
-import xarray as xr
+import scipy
 from jaxtyping import Float
-from scipy.stats import beta
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._trees import float64, take
 from curlflow.fixed_points.linearize import dense_jacobian
@@ -77,9 +77,9 @@ class GradientTest:
         risk = risk_of(confidence)
         if self.failures == self.points:
             return 1.0
-        return float(beta.ppf(1 - risk, self.failures + 1, self.points - self.failures))
+        return float(scipy.stats.beta.ppf(1 - risk, self.failures + 1, self.points - self.failures))
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The metrics, if there are any: the diagonal one along `row`, the symmetric one along `row` and `column`.
 
         The rest stands in the attributes, that of the symmetric metric under names which begin with `constant_metric`.

@@ -1,9 +1,9 @@
 """Is there a positive definite matrix in a space of symmetric matrices? A small semidefinite programme."""
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 
+from curlflow._later import xr
 from curlflow._results import result
 
 # The smallest eigenvalue, at Frobenius norm 1, from which a matrix counts as positive definite, and as nonsingular.
@@ -28,7 +28,7 @@ class MostPositive:
     lower: float
     upper: float
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The matrix along `row` and `column`; the bounds as attributes."""
         return xr.Dataset(
             {"G": (("row", "column"), self.G)}, attrs={"lower": self.lower, "upper": self.upper}

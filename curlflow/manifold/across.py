@@ -1,10 +1,10 @@
 """The exact spectrum of the two-layer network across its solution manifold."""
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Float
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.models import CurlFlow, Weights
 
@@ -53,7 +53,7 @@ class TransverseSpectrum:
         across = self.eigenvalues.ravel()
         return -np.sort(-np.concatenate([across, np.zeros(self.n_manifold)]))
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The eigenvalues along the dimensions `output` and `mode`, with the readout gains."""
         return xr.Dataset(
             {"eigenvalue": (("output", "mode"), self.eigenvalues)},

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Complex, Float
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.models import NormConstrained, StudentFlow
 from curlflow.system import State, StateLike
@@ -50,7 +50,7 @@ class ErrorSpectrum:
         """Whether all errors decay, beyond rounding error."""
         return bool(self.leading < -self.tolerance)
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Real and imaginary parts along the dimension `mode`."""
         parts = {"real": np.real(self.eigenvalues), "imaginary": np.imag(self.eigenvalues)}
         return xr.Dataset(

@@ -6,11 +6,11 @@ from typing import final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import scipy
 from jaxtyping import Array, Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.chaos import LyapunovSpectrum, TangentSystem, lyapunov_spectrum
 from curlflow.chaos.engine.tangent_system import as_tangent_system
@@ -41,7 +41,7 @@ class NetworkSpectrum:
     ranks: tuple[int, ...]
     mismatch: float
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The network's exponents along `exponent`, those of hidden units along `group` and `unit`, with the ranks."""
         return xr.Dataset(
             {
@@ -232,5 +232,5 @@ def _without(exponents: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, flo
     if not len(values):
         return exponents, 0.0
     distances = np.abs(exponents[None, :] - values[:, None])
-    rows, columns = linear_sum_assignment(distances)
+    rows, columns = scipy.optimize.linear_sum_assignment(distances)
     return np.delete(exponents, columns), float(distances[rows, columns].max())

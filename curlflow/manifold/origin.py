@@ -1,9 +1,9 @@
 """The exact spectrum of the two-layer network at the origin."""
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Complex, Float
 
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.manifold.across import EPS, require_curl_flow
 from curlflow.models import CurlFlow
@@ -35,7 +35,7 @@ class OriginSpectrum:
     n_centre_planes: int
     n_zero: int
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Real and imaginary parts along `mode`, the teacher's gains along `output`; the counts as attributes."""
         return xr.Dataset(
             {

@@ -4,11 +4,11 @@ from typing import Literal
 
 import jax
 import numpy as np
-import scipy.linalg
-import xarray as xr
+import scipy
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow.ensembles import sign_pattern
 
@@ -42,7 +42,7 @@ class StabilitySample:
         n, p = self.margins.size, self.probability
         return float(np.sqrt(n * p * (1 - p) + 0.25) / (n + 1))
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The margins along `sample`; the fraction of unstable networks and its standard error as attributes."""
         return xr.Dataset(
             {"margin": ("sample", self.margins)},

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import xarray as xr
 from jaxtyping import Array, Bool, Float, Int
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._traced import require_arguments, shapes_of
 from curlflow._trees import labelled_leaves, size
@@ -83,7 +83,7 @@ class Passages:
     ts: Float[Any, " passages"]
     ys: State
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The leaves of the states along `passage`, and the time of each."""
         leaves = labelled_leaves(self.ys, "passage", taken=("time",))
         return xr.Dataset(leaves, coords={"time": ("passage", np.asarray(self.ts))})

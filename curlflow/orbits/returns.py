@@ -6,7 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from curlflow import _checks
 from curlflow._trees import float64, size
@@ -169,4 +169,6 @@ def settling_time(trajectory: Trajectory, loss: float) -> float:
     def excess_at(t: float) -> float:
         return float(loss_of(trajectory(t))) - loss
 
-    return float(brentq(excess_at, before, after, xtol=1e-14, rtol=1e-15)) - float(trajectory.ts[0])  # pyright: ignore[reportArgumentType]
+    return float(scipy.optimize.brentq(excess_at, before, after, xtol=1e-14, rtol=1e-15)) - float(
+        trajectory.ts[0]
+    )

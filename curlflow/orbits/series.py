@@ -1,11 +1,11 @@
 """Observables of recorded series: states or values with a leading time axis."""
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._trees import flatten_states
 from curlflow.system import StateLike
@@ -119,7 +119,7 @@ class PrincipalComponents:
     mean: Float[np.ndarray, " numbers"]
     explained: Float[np.ndarray, " k"]
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Scores along `time` and `component`, directions along `component` and `number`, the mean along `number`."""
         return xr.Dataset(
             {

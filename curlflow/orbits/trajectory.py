@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-import xarray as xr
 from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._saved import (
     attributes_of,
@@ -207,7 +207,7 @@ class Trajectory:
             )
         return require_known(self.system, name)
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The trajectory as a labelled dataset: one variable per leaf of the state along `time`, and the loss if it has one.
 
         A leaf whose name stands for something else already, as `time` does, gets ``y_`` in front of it.
@@ -232,7 +232,7 @@ class Trajectory:
 
     @classmethod
     def from_xarray(
-        cls, dataset: xr.Dataset, *, system: System | None = None, args: Args = None
+        cls, dataset: "xr.Dataset", *, system: System | None = None, args: Args = None
     ) -> "Trajectory":
         """The trajectory of which `to_xarray` made the dataset, number by number.
 

@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.integrate import LSODA
@@ -21,6 +20,7 @@ from scipy.spatial import KDTree
 
 from curlflow import _checks
 from curlflow._compile import compiled
+from curlflow._later import xr
 from curlflow._results import result
 from curlflow._trees import float64, take
 from curlflow.fixed_points import FixedPoint, Kind
@@ -71,7 +71,7 @@ class FixedCurve:
         share = self.transverse[before] / (self.transverse[before] - self.transverse[after])
         return self.points[before] + share[:, None] * (self.points[after] - self.points[before])
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The points along `point` and `component`, the eigenvalue across the curve along `point`."""
         return xr.Dataset(
             {"position": (("point", "component"), self.points), "transverse": ("point", self.transverse)}
@@ -104,7 +104,7 @@ class Separatrix:
     points: Float[np.ndarray, "points 2"]
     kind: SeparatrixKind
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """The points along `point` and `component`; the kind in the attributes."""
         return xr.Dataset({"position": (("point", "component"), self.points)}, attrs={"kind": self.kind})
 
@@ -161,7 +161,7 @@ class Survey:
         box = np.array([self.xlim, self.ylim])
         return bool(_is_inside(((place - box[:, 0]) / np.ptp(box, axis=1))[None])[0])
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Velocity, loss and share out of the plane along `component`, `y` and `x`; what was found as lists of points.
 
         Fixed points stand along `fixed_point`. The points of all curves of fixed points stand along `curve_point`, those of

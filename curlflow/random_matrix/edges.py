@@ -4,11 +4,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import xarray as xr
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import in_words, pytree_result
 from curlflow.random_matrix._arguments import along_axes, law_arguments, not_exactly_one
 from curlflow.random_matrix._law import SMALLEST_FRACTION, SpectralMap, readout_spike, spectral_map
@@ -30,7 +30,7 @@ class Atoms:
     positions: Float[Array, "*laws 2"]
     masses: Float[Array, "*laws 2"]
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Positions and masses along `atom`, after the axes of the arguments, `axis0`, `axis1`, …."""
         return xr.Dataset(
             {"position": along_axes(self.positions, "atom"), "mass": along_axes(self.masses, "atom")}
@@ -55,7 +55,7 @@ class Outlier:
     position: Float[Array, "*laws"]
     detached: Bool[Array, "*laws"]
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Both along the axes of the arguments, `axis0`, `axis1`, …."""
         return xr.Dataset({"position": along_axes(self.position), "detached": along_axes(self.detached)})
 

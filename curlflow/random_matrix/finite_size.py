@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
+import scipy
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
-from scipy.special import roots_genlaguerre
 
+from curlflow._later import xr
 from curlflow._results import in_words, pytree_result
 from curlflow.random_matrix._arguments import (
     along_axes,
@@ -33,7 +33,7 @@ GAMMA_SHIFT = GAMMA_SHAPE * GAMMA_SCALE - TRACY_WIDOM_MEAN
 # Where both fluctuations are averaged over: the norm's, as a normal variable, and the edge's.
 NORM_NODES = np.linspace(-6, 6, 49)
 NORM_WEIGHTS = np.exp(-(NORM_NODES**2) / 2) / np.exp(-(NORM_NODES**2) / 2).sum()
-EDGE_NODES, EDGE_WEIGHTS = roots_genlaguerre(12, GAMMA_SHAPE - 1)
+EDGE_NODES, EDGE_WEIGHTS = scipy.special.roots_genlaguerre(12, GAMMA_SHAPE - 1)
 EDGE_NODES, EDGE_WEIGHTS = GAMMA_SCALE * EDGE_NODES - GAMMA_SHIFT, EDGE_WEIGHTS / EDGE_WEIGHTS.sum()
 # The norm stays above this part of its mean, far below where weights of two units would take it.
 SMALLEST_NORM = 0.05
@@ -52,7 +52,7 @@ class FiniteSizeMargin:
     mean: Float[Array, "*laws"]
     standard_deviation: Float[Array, "*laws"]
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Both along the axes of the arguments, `axis0`, `axis1`, …."""
         return xr.Dataset(
             {"mean": along_axes(self.mean), "standard_deviation": along_axes(self.standard_deviation)}

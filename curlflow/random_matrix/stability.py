@@ -5,11 +5,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import xarray as xr
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from curlflow import _checks
+from curlflow._later import xr
 from curlflow._results import in_words, pytree_result
 from curlflow.random_matrix._arguments import (
     along_axes,
@@ -39,7 +39,7 @@ class InstabilityWindow:
     lower: Float[Array, "*laws"]
     upper: Float[Array, "*laws"]
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """Both ends along the axes of the arguments, `axis0`, `axis1`, …."""
         return xr.Dataset({"lower": along_axes(self.lower), "upper": along_axes(self.upper)})
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
+import scipy
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from scipy.linalg import matrix_balance
 
 from curlflow import _checks
 from curlflow._trees import size
@@ -81,7 +81,7 @@ def _units(J: Float[np.ndarray, "n n"], y: State) -> PyTree[Array] | None:
         return None
     # SciPy also makes integers of the scales, in vain, which very large ones do not fit.
     with np.errstate(invalid="ignore"):
-        units = matrix_balance(J, permute=False, separate=True)[1][0]
+        units = scipy.linalg.matrix_balance(J, permute=False, separate=True)[1][0]
     if units.max() <= LARGEST_SPREAD * units.min():
         return None
     leaves, structure = jtu.tree_flatten(y)
