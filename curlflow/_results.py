@@ -25,13 +25,22 @@ def result(cls: type[Result]) -> type[Result]:
     fields marked `compare=False` left out. What they say of themselves in `__str__` is folded where it is printed; inside of
     another sentence it is not, and their representation is its first line. A result that holds arrays also has `to_xarray`.
     """
-    sentence = cls.__str__
     made: Any = dataclass(frozen=True, repr=False)(cls)
-    made.__eq__ = _equal
-    made.__str__ = lambda self: folded(sentence(self))
-    made.__format__ = lambda self, how: format(sentence(self), how)
-    made.__repr__ = lambda self: sentence(self).split("\n", 1)[0]
+    made._says = cls.__str__
+    made.__eq__, made.__str__, made.__format__, made.__repr__ = _equal, _printed, _inside, _first_line
     return made
+
+
+def _printed(self: Any) -> str:
+    return folded(self._says())
+
+
+def _inside(self: Any, how: str) -> str:
+    return format(self._says(), how)
+
+
+def _first_line(self: Any) -> str:
+    return self._says().split("\n", 1)[0]
 
 
 def folded(text: str) -> str:

@@ -146,7 +146,7 @@ def test_survival_falls_by_hand():
     nobody = cf.races.survival_curve([NEVER, NEVER], horizon=10.0)
     assert (nobody.times.tolist(), nobody.share.tolist()) == ([0.0], [1.0])
     np.testing.assert_array_equal(curve.to_xarray()["share"].sel(time=3.0), 0.4)
-    assert str(curve).startswith(
+    assert f"{curve}".startswith(
         "SurvivalCurve: a share of 0.2 [0.00505, 0.716] still above at the horizon 10; 3 times"
     )
 

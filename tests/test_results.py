@@ -109,6 +109,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "chaos.Evidence": lambda: judged().evidence[0],
     "plane.Survey": surveyed,
     "plane.FixedCurve": lambda: surveyed().curves[0],
+    "plane.Separatrix": lambda: surveyed().separatrices[0],
     "races.SurvivalCurve": lambda: cf.races.survival_curve([2.0, 3.0, np.inf], horizon=9.0),
     "races.TimesComparison": compared,
 }
@@ -206,7 +207,9 @@ def test_it_can_be_compared_with_anything(name: str):
 @every_result
 def test_its_representation_is_one_line_that_begins_with_its_name(name: str):
     made = example(name)
-    assert repr(made) == str(made).splitlines()[0]
+    assert repr(made) == f"{made}".splitlines()[0]
+    assert max(map(len, str(made).splitlines())) < 80
+    assert str(made).split() == f"{made}".split()
     assert repr(made).startswith((f"{type(made).__name__}: ", f"{type(made).__name__} of "))
     assert 15 < len(repr(made)) < 250
 

@@ -181,7 +181,7 @@ def test_what_the_dataset_said_without_us_it_still_says(name: str):
     if isinstance(made(name), (cf.FixedPoint, cf.chaos.LyapunovEnsemble)) or name == "batch":
         return
     outcome = getattr(made(name), "spectrum", made(name)).outcome
-    assert (plain["outcome"], plain["ending"]) == (str(outcome), outcome.ending.value)
+    assert (plain["outcome"], plain["ending"]) == (f"{outcome}", outcome.ending.value)
     assert plain.get("end_time") == outcome.time
 
 
@@ -230,6 +230,9 @@ def portrait_of(*found: Any, ax: Any) -> None:
 def test_it_draws_the_same(name: str, draw: Callable[..., Any], tmp_path: Path):
     saved = made(name)
     again = type(saved).from_xarray(by_netcdf(saved.to_xarray(), tmp_path))
+    if isinstance(saved, cf.Trajectory):
+        # No file keeps what gives a curve more points than were saved.
+        saved = dataclasses.replace(saved, rerun=None)
     for ours, theirs in zip(drawn(draw, again), drawn(draw, saved), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -34,8 +34,6 @@ class HelmholtzPanels:
     def __str__(self) -> str:
         return f"HelmholtzPanels: {', '.join(ax.get_title(loc='left') for ax in self.axes)}"
 
-    __repr__ = __str__
-
 
 @on_own_figure(columns=2, aspect=0.4, panels=3)
 def helmholtz(split: HelmholtzSplit, *, axes: Sequence[Axes] | np.ndarray | None = None) -> HelmholtzPanels:

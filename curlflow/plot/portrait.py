@@ -107,8 +107,6 @@ class Portrait:
             shown.append(f"{self.background.get_label()} as background")
         return f"Portrait: {', '.join(shown)}"
 
-    __repr__ = __str__
-
 
 def phase_portrait(
     system: Flow,

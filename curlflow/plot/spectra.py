@@ -35,8 +35,6 @@ class SpectrumPlot:
         atoms = len(self.atoms)
         return f"SpectrumPlot: {len(self.bars)} bins, {atoms} {'atom' if atoms == 1 else 'atoms'}"
 
-    __repr__ = __str__
-
 
 @on_own_figure(aspect=0.7)
 def spectrum(

@@ -290,7 +290,7 @@ def test_what_is_no_state_is_refused():
 
 def test_a_point_prints_itself_in_one_line():
     point = cf.classify(cf.toy_flow(1.0, flip="readout"), jnp.array([2.0, 0.5]))
-    assert str(point) == (
+    assert f"{point}" == (
         "FixedPoint: unstable node across a 1-dimensional manifold of fixed points "
         "(0 stable, 1 unstable, 0 centre; residual 0.0e+00)"
     )
@@ -378,10 +378,10 @@ def test_what_lies_outside_the_bounds_is_counted_and_left_out():
 def test_a_minimum_of_the_speed_is_no_fixed_point():
     found = cf.find_fixed_points(never_still, bounds=(-jnp.ones(2), jnp.ones(2)), starts=24)
     assert (len(found), found.n_starts, found.n_converged) == (0, 24, 0)
-    assert str(found) == "FixedPoints: 0 distinct; 0 of 24 starts converged, 0 outside the bounds"
+    assert f"{found}" == "FixedPoints: 0 distinct; 0 of 24 starts converged, 0 outside the bounds"
     assert dict(found.to_xarray().sizes) == {"point": 0, "mode": 0}
     counted = {"n_starts": 24, "n_converged": 0, "n_outside": 0, "n_not_finite": 0}
-    ended = {"outcome": str(found.outcome), "ending": found.outcome.ending}
+    ended = {"outcome": f"{found.outcome}", "ending": found.outcome.ending}
     attributes = found.to_xarray().attrs
     assert {name: attributes[name] for name in attributes if name != "curlflow"} == counted | ended
 
@@ -567,7 +567,7 @@ def test_a_fold_whose_terms_cancel_is_known_to_the_root_of_rounding():
     assert point.kind == "degenerate"
     assert abs(point.point[0] - 0.1) <= point.accuracy
     assert 1e-10 < point.accuracy < 1e-7
-    assert "known to" in str(point)
+    assert "known to" in f"{point}"
 
 
 @pytest.mark.parametrize("gap", [1e-6, 1e-12, 1e-20])
@@ -678,7 +678,7 @@ def test_poles_are_told_from_missing_points():
     assert near.outcome.ok
     assert "poles at" in near.outcome.message
     # From afar the poles are too near to the points to be told from them.
-    assert "or the field is not continuous" in str(far.outcome)
+    assert "or the field is not continuous" in f"{far.outcome}"
 
 
 def test_points_on_the_edge_belong_to_the_box():
@@ -708,7 +708,7 @@ def test_a_fault_in_the_users_field_is_not_hidden():
 def test_starts_where_the_field_is_not_finite_are_counted():
     found = cf.find_fixed_points(lambda t, y, args: jnp.log(y), jnp.array([[-1.0, 2.0], [1.1, 0.9]]))
     assert (found.n_converged, found.n_not_finite) == (1, 1)
-    assert "1 met a field that is not finite" in str(found)
+    assert "1 met a field that is not finite" in f"{found}"
 
 
 # ------------------------------------------------------------------------------------ centres and slow spirals

@@ -277,7 +277,7 @@ def test_what_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch):
     found = cf.spectrum(Linear(jnp.diag(jnp.linspace(0.0, 1e-3, n))), jnp.zeros(n), 3)
     assert found.outcome.ending == "not converged"
     assert len(found.eigenvalues) < 3
-    assert f"Only {len(found.eigenvalues)} of 3 eigenvalues converged in 1 restarts" in str(found)
+    assert f"Only {len(found.eigenvalues)} of 3 eigenvalues converged in 1 restarts" in f"{found}"
     assert "pseudospectrum" in found.outcome.message
     assert found.to_xarray().sizes["mode"] == len(found.eigenvalues)
 

@@ -63,7 +63,7 @@ def test_curl_flow_is_the_gradient_flow_of_its_loss_in_the_metric_of_its_signs()
     assert found.asymmetry > 0.1
     assert found.metric == "indefinite"
     assert_same_up_to_a_factor(found.diagonal_metric, np.concatenate([np.tile(d1, 4), d2]))
-    assert "a gradient flow only in an indefinite diagonal metric" in str(found)
+    assert "a gradient flow only in an indefinite diagonal metric" in f"{found}"
 
 
 @pytest.mark.parametrize("flip", ["readout", "hidden"])
@@ -111,8 +111,8 @@ def test_natural_gradient_in_a_diagonal_metric_is_no_plain_gradient():
     found = cf.is_gradient(MetricGradient(g, jnp.ones((3, 3))), points(3))
     assert (found.is_gradient, found.metric) == (False, "positive")
     assert_same_up_to_a_factor(found.diagonal_metric, 1 / g)
-    assert str(found).startswith("GradientTest: not a gradient flow (asymmetry")
-    assert "; a gradient flow in a positive diagonal metric (residual" in str(found)
+    assert f"{found}".startswith("GradientTest: not a gradient flow (asymmetry")
+    assert "; a gradient flow in a positive diagonal metric (residual" in f"{found}"
 
 
 def test_flows_without_a_diagonal_metric():
@@ -422,7 +422,8 @@ def test_the_dataset_holds_both_metrics():
     np.testing.assert_array_equal(data["constant_metric_G"], constant.G)
     assert data.attrs["is_gradient"] == 1
     assert data.attrs["constant_metric_dimension"] == constant.dimension
-    assert f"; {str(constant).removeprefix('ConstantMetric: ')}; " in str(found)
+    said = f"{constant}".removeprefix("ConstantMetric: ")
+    assert f"; {said}; " in f"{found}"
 
 
 # ------------------------------------------------------------------------------------- what a pass is worth

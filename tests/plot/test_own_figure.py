@@ -143,8 +143,8 @@ def test_what_a_plot_returns_is_fixed_and_prints_itself(plots: dict[str, Callabl
     }
     for name, line in printed.items():
         drawn = plots[name]()
-        assert repr(drawn) == str(drawn)
-        assert str(drawn).startswith(line)
+        assert repr(drawn) == f"{drawn}"
+        assert f"{drawn}".startswith(line)
         for field in fields(drawn):
             with pytest.raises(FrozenInstanceError):
                 setattr(drawn, field.name, None)
