@@ -109,7 +109,6 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "chaos.Evidence": lambda: judged().evidence[0],
     "plane.Survey": surveyed,
     "plane.FixedCurve": lambda: surveyed().curves[0],
-    "plane.Separatrix": lambda: surveyed().separatrices[0],
     "races.SurvivalCurve": lambda: cf.races.survival_curve([2.0, 3.0, np.inf], horizon=9.0),
     "races.TimesComparison": compared,
 }

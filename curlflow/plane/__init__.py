@@ -1,7 +1,7 @@
 """Planes of a state space, and the survey of what a portrait in one of them shows."""
 
 from curlflow.plane.planes import Plane, coordinate_plane, eigenplane, principal_plane
-from curlflow.plane.survey import FixedCurve, Separatrix, Survey, survey
+from curlflow.plane.survey import FixedCurve, Survey, survey
 
 __all__ = [
     "Plane",
@@ -10,6 +10,5 @@ __all__ = [
     "principal_plane",
     "Survey",
     "FixedCurve",
-    "Separatrix",
     "survey",
 ]

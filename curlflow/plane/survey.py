@@ -84,32 +84,9 @@ class FixedCurve:
         return f"FixedCurve: {shares}; changes of stability: {changes}; {len(self.points)} points"
 
 
+# What a separatrix is: a branch of the stable or the unstable manifold of a saddle; a connection from a saddle to a saddle,
+# which is both; or the tangent orbit through a point at which a curve of fixed points changes its stability.
 SeparatrixKind = Literal["stable manifold", "unstable manifold", "connection", "tangent orbit"]
-
-
-@result
-class Separatrix:
-    """An orbit of a planar flow that separates kinds of motion.
-
-    Attributes
-    ----------
-    points
-        Points along it, shape (points, 2), from where it was followed.
-    kind
-        What it is: a branch of the "stable manifold" or of the "unstable manifold" of a saddle; a "connection" from a saddle
-        to a saddle, which is both; or the "tangent orbit" through a point at which a curve of fixed points changes its
-        stability.
-    """
-
-    points: Float[np.ndarray, "points 2"]
-    kind: SeparatrixKind
-
-    def to_xarray(self) -> "xr.Dataset":
-        """The points along `point` and `component`; the kind in the attributes."""
-        return xr.Dataset({"position": (("point", "component"), self.points)}, attrs={"kind": self.kind})
-
-    def __str__(self) -> str:
-        return f"Separatrix: {self.kind}; {len(self.points)} points"
 
 
 @result
@@ -133,8 +110,11 @@ class Survey:
     curves
         Curves of fixed points of a planar flow inside the window.
     separatrices
-        Orbits of a planar flow that separate kinds of motion: the stable and unstable manifolds of saddles, and the orbits
-        through the points at which a curve of fixed points changes its stability.
+        Orbits of a planar flow that separate kinds of motion, each of shape (points, 2): the stable and unstable
+        manifolds of saddles, and the orbits through the points at which a curve of fixed points changes its stability.
+    separatrix_kinds
+        What each of them is: "stable manifold", "unstable manifold", "connection" (from a saddle to a saddle: both), or
+        "tangent orbit" (through a change of stability).
     nullclines
         The curves on which the first and the second component of the in-plane velocity vanish, each of shape (points, 2);
         None if they were not asked for.
@@ -152,7 +132,8 @@ class Survey:
     loss: Float[np.ndarray, "ny nx"] | None
     fixed_points: tuple[FixedPoint, ...]
     curves: tuple[FixedCurve, ...]
-    separatrices: tuple[Separatrix, ...]
+    separatrices: tuple[Float[np.ndarray, "_ 2"], ...]
+    separatrix_kinds: tuple[SeparatrixKind, ...]
     nullclines: tuple[tuple[Float[np.ndarray, "_ 2"], ...], ...] | None
     completeness: Outcome | None
 
@@ -184,8 +165,8 @@ class Survey:
                 "fixed_point_kind": ("fixed_point", np.array([p.kind.value for p in self.fixed_points], str)),
                 **_listed("curve", [curve.points for curve in self.curves]),
                 "curve_transverse": ("curve_point", np.concatenate([np.zeros(0), *transverse])),
-                **_listed("separatrix", [orbit.points for orbit in self.separatrices]),
-                "separatrix_kind": ("kind_of_separatrix", np.array([o.kind for o in self.separatrices], str)),
+                **_listed("separatrix", self.separatrices),
+                "separatrix_kind": ("kind_of_separatrix", np.array(self.separatrix_kinds, str)),
                 **nullclines,
             },
             coords={"x": self.x, "y": self.y},
@@ -273,11 +254,11 @@ def survey(
     velocity, outside = map(np.asarray, velocity_in_plane(system, plane, grid, t, args))
     loss_of = known(system, "loss")
     loss = None if loss_of is None else np.asarray(_everywhere(loss_of, plane.embed(grid)))
-    fixed_points, curves, separatrices, completeness = (), (), (), None
+    fixed_points, curves, separatrices, kinds, completeness = (), (), (), (), None
     window = _Window(_InPlane(system, plane), np.array([xlim, ylim]), t, args)
     if plane.is_whole_space:
         fixed_points, curves, completeness = _fixed_set(window)
-        separatrices = _separatrices(window, fixed_points, curves)
+        separatrices, kinds = _separatrices(window, fixed_points, curves)
     return Survey(
         plane=plane,
         xlim=xlim,
@@ -290,6 +271,7 @@ def survey(
         fixed_points=fixed_points,
         curves=curves,
         separatrices=separatrices,
+        separatrix_kinds=kinds,
         nullclines=_nullclines(window, resolution) if nullclines else None,
         completeness=completeness,
     )
@@ -459,26 +441,29 @@ class _Start:
 
 def _separatrices(
     window: _Window, fixed_points: Sequence[FixedPoint], curves: Sequence[FixedCurve]
-) -> tuple[Separatrix, ...]:
+) -> tuple[tuple[Float[np.ndarray, "points 2"], ...], tuple[SeparatrixKind, ...]]:
+    """The orbits, and the kind of each."""
     places = np.reshape([window.place(point) for point in fixed_points], (-1, 2))
     is_saddle = [point.kind == Kind.SADDLE for point in fixed_points]
     saddles, field = places[is_saddle], _Direction(window)
-    kept: list[Separatrix] = []
+    kept: list[np.ndarray] = []
+    kinds: list[SeparatrixKind] = []
     for saddle in saddles:
         for start in _beside_saddle(window, saddle, places):
             orbit = _orbit(field, start, saddles)
             # A connection between saddles is found from both its ends.
-            if len(orbit) > 2 and not any(_is_reversed(orbit, other.points) for other in kept):
-                kept.append(Separatrix(orbit, _branch(orbit, start, saddles)))
+            if len(orbit) > 2 and not any(_is_reversed(orbit, other) for other in kept):
+                kept.append(orbit)
+                kinds.append(_branch(orbit, start, saddles))
     for curve in curves:
         for start in _beside_stability_changes(window, curve):
             orbit = _orbit(field, start, saddles)
             # Orbits through several such points are found from each of them.
-            known_points = [other.points for other in kept]
-            is_new = not kept or KDTree(np.concatenate(known_points)).query(orbit)[0].max() > 3 * SPACING
+            is_new = not kept or KDTree(np.concatenate(kept)).query(orbit)[0].max() > 3 * SPACING
             if len(orbit) > 2 and is_new:
-                kept.append(Separatrix(orbit, "tangent orbit"))
-    return tuple(replace(orbit, points=window.outside(orbit.points)) for orbit in kept)
+                kept.append(orbit)
+                kinds.append("tangent orbit")
+    return tuple(window.outside(orbit) for orbit in kept), tuple(kinds)
 
 
 def _branch(orbit: np.ndarray, start: "_Start", saddles: np.ndarray) -> SeparatrixKind:

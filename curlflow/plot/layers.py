@@ -17,7 +17,7 @@ from matplotlib.streamplot import StreamplotSet
 from curlflow.fixed_points import FixedPoint, Kind
 from curlflow.orbits.smooth import smooth
 from curlflow.orbits.trajectory import Trajectory
-from curlflow.plane.survey import FixedCurve, Separatrix, SeparatrixKind, Survey
+from curlflow.plane.survey import FixedCurve, SeparatrixKind, Survey
 from curlflow.plot import style
 
 Background = Literal["loss", "speed", "out of plane"]
@@ -129,10 +129,10 @@ def draw_nullclines(ax: Axes, seen: Survey) -> tuple[LineCollection | None, ...]
     return tuple(drawn)
 
 
-def draw_separatrix(ax: Axes, orbit: Separatrix) -> Line2D:
+def draw_separatrix(ax: Axes, orbit: np.ndarray, kind: SeparatrixKind) -> Line2D:
     """One orbit, its dashes by its kind."""
-    label, dash = _SEPARATRICES[orbit.kind]
-    return ax.plot(*orbit.points.T, label=label, color="black", linewidth=0.9, linestyle=dash, zorder=3)[0]
+    label, dash = _SEPARATRICES[kind]
+    return ax.plot(*orbit.T, label=label, color="black", linewidth=0.9, linestyle=dash, zorder=3)[0]
 
 
 def draw_fixed_curve(ax: Axes, curve: FixedCurve) -> list[Line2D]:

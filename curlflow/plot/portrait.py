@@ -361,7 +361,10 @@ def survey(
         velocity=layers.draw_velocity(ax, seen, velocity),
         nullclines=layers.draw_nullclines(ax, seen),
         manifold=tuple(line for curve in seen.curves for line in layers.draw_fixed_curve(ax, curve)),
-        separatrices=tuple(layers.draw_separatrix(ax, orbit) for orbit in seen.separatrices),
+        separatrices=tuple(
+            layers.draw_separatrix(ax, orbit, kind)
+            for orbit, kind in zip(seen.separatrices, seen.separatrix_kinds, strict=True)
+        ),
         fixed_points=layers.draw_fixed_points(ax, seen, fixed_points),
         trajectories=layers.draw_trajectories(ax, seen, trajectories),
     )

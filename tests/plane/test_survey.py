@@ -85,8 +85,8 @@ def test_the_manifold_changes_stability_where_both_weights_are_equal(curl: cf.pl
 def test_the_separatrix_is_the_circle_of_twice_the_teacher(curl: cf.plane.Survey, s: float):
     """Not of the teacher itself, as the paper prints: the hyperbola touches the circle w1² + w2² = 2|s| only."""
     assert curl.separatrices
-    assert {orbit.kind for orbit in curl.separatrices} == {"tangent orbit"}
-    points = np.concatenate([orbit.points for orbit in curl.separatrices])
+    assert set(curl.separatrix_kinds) == {"tangent orbit"}
+    points = np.concatenate(curl.separatrices)
     np.testing.assert_allclose((points**2).sum(axis=1), 2 * abs(s), atol=1e-3)
     # All the way around.
     angles = np.sort(np.arctan2(*points.T))
@@ -95,11 +95,11 @@ def test_the_separatrix_is_the_circle_of_twice_the_teacher(curl: cf.plane.Survey
 
 def test_the_saddles_manifolds_are_the_diagonals(gradient: cf.plane.Survey, s: float):
     assert len(gradient.separatrices) == 4
-    stable = [orbit.points for orbit in gradient.separatrices if orbit.points[-1].prod() * s < 0]
-    unstable = [orbit.points for orbit in gradient.separatrices if orbit.points[-1].prod() * s > 0]
+    stable = [orbit for orbit in gradient.separatrices if orbit[-1].prod() * s < 0]
+    unstable = [orbit for orbit in gradient.separatrices if orbit[-1].prod() * s > 0]
     assert (len(stable), len(unstable)) == (2, 2)
-    for orbit in gradient.separatrices:
-        assert orbit.kind == ("stable manifold" if orbit.points[-1].prod() * s < 0 else "unstable manifold")
+    for orbit, kind in zip(gradient.separatrices, gradient.separatrix_kinds, strict=True):
+        assert kind == ("stable manifold" if orbit[-1].prod() * s < 0 else "unstable manifold")
     for orbit in (*stable, *unstable):
         np.testing.assert_allclose(np.abs(orbit[:, 0]), np.abs(orbit[:, 1]), atol=1e-3)
         assert np.abs(orbit[0]).max() < 0.01
@@ -139,8 +139,8 @@ def test_the_dataset_lists_what_was_found(curl: cf.plane.Survey):
         np.testing.assert_array_equal(data["curve_position"][here], curve.points)
         np.testing.assert_array_equal(data["curve_transverse"][here], curve.transverse)
     for i, orbit in enumerate(curl.separatrices):
-        np.testing.assert_array_equal(data["separatrix_position"][data["separatrix"] == i], orbit.points)
-    assert data["separatrix_kind"].values.tolist() == [orbit.kind for orbit in curl.separatrices]
+        np.testing.assert_array_equal(data["separatrix_position"][data["separatrix"] == i], orbit)
+    assert data["separatrix_kind"].values.tolist() == list(curl.separatrix_kinds)
     assert repr(curl).endswith(
         f"fixed points: 1 isolated, 2 curves; separatrices: {len(curl.separatrices)}; {len(curl.x)} × {len(curl.y)} points"
     )
@@ -166,9 +166,10 @@ def test_the_pendulums_separatrices_have_the_energy_of_its_upright_rest():
     kinds = sorted((round(float(point.point[0]), 4), str(point.kind)) for point in seen.fixed_points)
     assert kinds == [(-3.1416, "saddle"), (0.0, "centre"), (3.1416, "saddle")]
     # Between the two saddles, and from them to the edges of the window, out of it or into it.
-    kinds = [orbit.kind for orbit in seen.separatrices]
-    assert [kinds.count(kind) for kind in ("connection", "stable manifold", "unstable manifold")] == [2, 2, 2]
-    angle, speed = np.concatenate([orbit.points for orbit in seen.separatrices]).T
+    assert [
+        seen.separatrix_kinds.count(kind) for kind in ("connection", "stable manifold", "unstable manifold")
+    ] == [2, 2, 2]
+    angle, speed = np.concatenate(seen.separatrices).T
     np.testing.assert_allclose(speed**2 / 2 - np.cos(angle), 1.0, atol=1e-5)
     between = np.abs(angle) < 0.1
     assert speed[between].max() == pytest.approx(2.0, abs=0.01)

@@ -123,7 +123,7 @@ def test_plots_keep_their_signatures_and_docstrings():
 def test_a_portraits_own_figure_is_as_high_as_its_legend_needs():
     seen = cf.plane.survey(TOY, (-2, 2), (-2, 2), resolution=12)
     heights = {}
-    for nullclines in (None, ([o.points for o in seen.separatrices],) * 2):
+    for nullclines in (None, (seen.separatrices, seen.separatrices)):
         ax = cf.plot.survey(replace(seen, nullclines=nullclines)).ax
         heights[len(ax.get_legend().get_texts())] = ax.figure.get_size_inches()[1]
     assert list(heights) == [6, 8]

@@ -157,7 +157,9 @@ def test_a_neutral_stretch_of_fixed_points_is_neither_stable_nor_unstable(curl: 
     x = np.linspace(-1, 1, 41)
     curve = cf.plane.FixedCurve(np.stack([x, x], 1), np.where(np.abs(x) < 0.3, 0.0, x))
     one_point = cf.plane.FixedCurve(np.stack([x, -x], 1), x)  # exactly 0 in its middle
-    lines = draw(replace(curl, curves=(curve, one_point), separatrices=(), fixed_points=())).manifold
+    lines = draw(
+        replace(curl, curves=(curve, one_point), separatrices=(), separatrix_kinds=(), fixed_points=())
+    ).manifold
     assert [line.get_label().removeprefix("fixed points, ") for line in lines] == [
         "stable",
         "neutral",
@@ -186,7 +188,7 @@ def test_separatrices_are_the_surveys(curl: cf.plane.Survey):
     lines = draw(curl).separatrices
     assert len(lines) == len(curl.separatrices) > 0
     for line, orbit in zip(lines, curl.separatrices, strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), orbit.points)
+        np.testing.assert_array_equal(line.get_xydata(), orbit)
 
 
 # ----------------------------------------------------------------------------------------- trajectories
@@ -526,7 +528,7 @@ def test_a_notebooks_first_figure_may_stand_inside_the_style():
 def pdf(curl: cf.plane.Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cf.plot.paper_style():
         portrait = cf.plot.survey(
-            replace(curl, nullclines=(tuple(orbit.points for orbit in curl.separatrices), ())),
+            replace(curl, nullclines=(curl.separatrices, ())),
             trajectories={"": orbit()},
         )
     path = cf.plot.save_figure(portrait.ax.figure, tmp_path_factory.mktemp("figures") / "portrait.pdf")
