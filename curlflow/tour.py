@@ -82,7 +82,7 @@ def tour(folder: Path, announce: Callable[[str], None] = lambda _: None) -> list
     """
     flow = toy_flow(s=1.0, flip="readout")
     announce("Integrating gradient flow and curl flow of the two-neuron model from the same start")
-    start = jnp.array([-1.6, 1.5])
+    start = jnp.array([-1.8, 1.4])
     orbits = {
         name: integrate(moved, start, 12.0, dense=True, max_steps=DENSE_STEPS, rtol=1e-11, atol=1e-13)
         for name, moved in {"gradient flow": flow.gradient_flow(), "curl flow": flow}.items()
@@ -218,7 +218,7 @@ def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> Non
         },
     )
     _save(panels["b  curl flow"].ax, folder / PORTRAITS)
-    _save(plot.loss(smooth, inset=(0.0, 3.0))[0], folder / LOSS)
+    _save(plot.loss(smooth, inset=(0.0, 0.2))[0], folder / LOSS)
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:

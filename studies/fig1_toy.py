@@ -64,7 +64,7 @@ class Orbits:
 
 def compute_portraits(*_: Any) -> Orbits:
     """Fig. 1a and 1c: the same start, beside the stable manifold of the gradient flow's saddle."""
-    curl, start, inside = curl_flow(), jnp.array([-1.6, 1.5]), jnp.array([0.7, 0.0])
+    curl, start, inside = curl_flow(), jnp.array([-1.8, 1.4]), jnp.array([0.7, 0.0])
     options: dict[str, Any] = {"ts": np.linspace(0.0, 12.0, 2001), "rtol": 1e-11, "atol": 1e-13}
     return Orbits(
         gradient=cf.integrate(curl.gradient_flow(), start, 12.0, **options),
@@ -87,7 +87,7 @@ def draw_portraits(orbits: Orbits, out: Path) -> None:
     )
     cf.plot.save_figure(panels["b  curl flow"].ax.figure, out / "fig1_portraits.pdf")
     with panel(out / "fig1_loss.pdf", aspect=0.7) as ax:
-        cf.plot.loss({"gradient flow": orbits.gradient, "curl flow": orbits.curl}, ax=ax, inset=(0.0, 3.0))
+        cf.plot.loss({"gradient flow": orbits.gradient, "curl flow": orbits.curl}, ax=ax, inset=(0.0, 0.2))
 
 
 def report_portraits(orbits: Orbits) -> str:

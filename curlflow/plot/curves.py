@@ -81,7 +81,7 @@ def loss(
     if any(label for label, _ in labelled):
         ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     if inset is not None:
-        _draw_inset(ax, curves, looks, inset)
+        _draw_inset(ax, [orbit for _, orbit in labelled], looks, inset)
     return lines
 
 
@@ -113,17 +113,18 @@ def _looks(labels: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _draw_inset(
-    ax: Axes,
-    curves: Sequence[tuple[np.ndarray, np.ndarray]],
-    looks: Sequence[dict[str, Any]],
-    span: tuple[float, float],
+    ax: Axes, orbits: Sequence[Trajectory], looks: Sequence[dict[str, Any]], span: tuple[float, float]
 ) -> None:
+    shown = [np.asarray(orbit.loss())[_within(orbit.ts, span)] for orbit in orbits]
+    limits = (0.0, 1.08 * max(loss.max() for loss in shown if loss.size))
+
+    def picture(orbit: Trajectory) -> np.ndarray:
+        return np.stack([orbit.ts, np.asarray(orbit.loss())], axis=-1)
+
     small = ax.inset_axes((0.6, 0.58, 0.4, 0.4))
-    largest = 0.0
-    for (times, values), look in zip(curves, looks, strict=True):
-        small.plot(times, np.nan_to_num(values), **look)
-        largest = max(largest, np.nan_to_num(values)[_within(times, span)].max(initial=0.0))
-    small.set(xlim=span, ylim=(0.0, 1.08 * largest))
+    for orbit, look in zip(orbits, looks, strict=True):
+        small.plot(*smooth(orbit, picture, [span, limits]).T, **look)
+    small.set(xlim=span, ylim=limits)
     small.tick_params(labelsize=6)
 
 
