@@ -1,7 +1,9 @@
 """Every test computes in float64 and draws into memory; property tests see the same examples every time."""
 
+import gc
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import matplotlib as mpl
@@ -16,6 +18,19 @@ mpl.use("Agg")
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("search", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("fixed")
+
+
+# Every compiled program maps pieces of memory, of which Linux gives a process 65 530. Beyond them XLA ends the process.
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs() -> Iterator[None]:
+    """Let go of what was compiled for earlier files before there is too much of it."""
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
