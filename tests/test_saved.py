@@ -206,7 +206,7 @@ def window() -> cf.plane.Survey:
     plane = cf.plane.coordinate_plane(jnp.zeros(2), 0, 1)
     velocity = np.ones((2, 3, 3))
     return cf.plane.Survey(
-        plane, (-2.0, 2.0), (-2.0, 2.0), x, x, velocity, nothing, None, (), (), (), None, None
+        plane, (-2.0, 2.0), (-2.0, 2.0), x, x, velocity, nothing, None, (), (), (), (), None, None
     )
 
 
