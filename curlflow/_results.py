@@ -32,7 +32,7 @@ def result(cls: type[Result]) -> type[Result]:
 
 
 def _printed(self: Any) -> str:
-    return folded(self._says())
+    return _folded(self._says())
 
 
 def _inside(self: Any, how: str) -> str:
@@ -43,7 +43,7 @@ def _first_line(self: Any) -> str:
     return self._says().split("\n", 1)[0]
 
 
-def folded(text: str) -> str:
+def _folded(text: str) -> str:
     """Text in lines of a terminal's width, what goes on indented further than what it goes on from."""
     return "\n".join(_folded_line(line) for line in text.split("\n"))
 

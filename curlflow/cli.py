@@ -280,13 +280,12 @@ def portrait(
         for name, moved in flows.items()
     }
     if compare:
-        panels = cf.plot.compare_portraits(flows, window, window, trajectories=orbits, nullclines=nullclines)
-        axes = panels["b  curl flow"].ax
+        drawn = cf.plot.compare_portraits(flows, window, window, trajectories=orbits, nullclines=nullclines)
     else:
-        axes = cf.phase_portrait(
+        drawn = cf.phase_portrait(
             flow, window, window, trajectories=orbits["curl flow"], nullclines=nullclines
-        ).ax
-    cf.plot.save_figure(axes.figure, out)
+        )
+    cf.plot.save_figure(drawn, out)
     _say(f"Wrote {out}.", wrap=False)
 
 

@@ -206,19 +206,18 @@ def _blow_up_row() -> Row:
 
 def _draw_toy(flow: ToyFlow, orbits: dict[str, Trajectory], folder: Path) -> None:
     inside = jnp.array([0.7, 0.0])
-    closed = integrate(flow, inside, float(flow.period(inside)), dense=True, max_steps=DENSE_STEPS)
-    smooth = {name: orbit.sampled(np.linspace(0.0, 12.0, 2001)) for name, orbit in orbits.items()}
+    closed = integrate(flow, inside, float(flow.period(inside)))
     panels = compare_portraits(
         {"a  gradient flow": flow.gradient_flow(), "b  curl flow": flow},
         (-2.5, 2.5),
         (-2.5, 2.5),
         trajectories={
-            "a  gradient flow": {"gradient flow": smooth["gradient flow"]},
-            "b  curl flow": {"curl flow": smooth["curl flow"], "closed orbit": closed},
+            "a  gradient flow": {"gradient flow": orbits["gradient flow"]},
+            "b  curl flow": {"curl flow": orbits["curl flow"], "closed orbit": closed},
         },
     )
     _save(panels["b  curl flow"].ax, folder / PORTRAITS)
-    _save(plot.loss(smooth, inset=(0.0, 0.2))[0], folder / LOSS)
+    _save(plot.loss(orbits, inset=(0.0, 0.2))[0], folder / LOSS)
 
 
 def _draw_network(flow: CurlFlow, learning: Trajectory, folder: Path) -> None:

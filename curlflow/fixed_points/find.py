@@ -354,25 +354,23 @@ class _Hunt:
         return converged, outside
 
     def _without_dust(self, local: LocalField) -> LocalField:
-        """The point with zeros for coordinates that are nothing beside the region's size, if it is still a fixed point.
+        """The point with zeros for coordinates that are nothing beside the region's size.
 
         Towards a multiple root at the origin Newton's steps go on until the field is less than any number.
         """
-        rounded = np.where(np.abs(local.flat) < np.finfo(float).eps * np.abs(self.scale), 0.0, local.flat)
-        if (rounded == local.flat).all():
-            return local
-        moved = LocalField(self.box.system, rounded, self.box.like, self.box.t, self.box.args, self.scale)
-        return moved if is_fixed_point(moved) else local
+        dust = np.abs(local.flat) < np.finfo(float).eps * np.abs(self.scale)
+        return self._moved(local, np.where(dust, 0.0, local.flat))
 
     def _on_the_edge(self, local: LocalField) -> LocalField:
         """The point itself or, if it lies outside by rounding only, the one on the edge."""
-        if not self.is_bounded:
-            return local
         box = self.box
-        clipped = np.clip(local.flat, box.low, box.high)
-        if (clipped == local.flat).all():
+        return self._moved(local, np.clip(local.flat, box.low, box.high)) if self.is_bounded else local
+
+    def _moved(self, local: LocalField, flat: np.ndarray) -> LocalField:
+        """A fixed point moved by its rounding, if it still is one there."""
+        if (flat == local.flat).all():
             return local
-        moved = LocalField(box.system, clipped, box.like, box.t, box.args, self.scale)
+        moved = LocalField(self.box.system, flat, self.box.like, self.box.t, self.box.args, self.scale)
         return moved if is_fixed_point(moved) else local
 
     def _has(self, place: np.ndarray, accuracy: float) -> bool:

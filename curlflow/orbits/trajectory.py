@@ -52,6 +52,9 @@ class Trajectory:
     system, args
         What was integrated or iterated; None where observables were saved in place of the states, and in a trajectory that
         was reopened without it.
+    interpolation, rerun
+        What is known of the run between its times: the solver's interpolation, if it was kept, and the same run once more,
+        saved at other times; None where nothing is. `sampled` asks them.
     folded
         What `iterate` folded over its steps, by name.
     events

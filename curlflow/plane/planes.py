@@ -302,9 +302,9 @@ def _coordinate_names(origin: State) -> list[str]:
 
 def _coordinate_labels(origin: State) -> list[str]:
     """What the coordinates are called on an axis: y1, y2 … in a list of numbers, as in every planar flow."""
-    is_list = isinstance(origin, Array) and origin.ndim == 1
-    subscripts = [str(i) if i < 10 else f"{{{i}}}" for i in range(1, origin.size + 1)] if is_list else []
-    return [f"$y_{i}$" for i in subscripts] if is_list else _coordinate_names(origin)
+    if not (isinstance(origin, Array) and origin.ndim == 1):
+        return _coordinate_names(origin)
+    return [f"$y_{i}$" if i < 10 else f"$y_{{{i}}}$" for i in range(1, origin.size + 1)]
 
 
 def _plain(label: str) -> str:

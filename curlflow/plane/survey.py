@@ -84,8 +84,6 @@ class FixedCurve:
         return f"FixedCurve: {shares}; changes of stability: {changes}; {len(self.points)} points"
 
 
-# What a separatrix is: a branch of the stable or the unstable manifold of a saddle; a connection from a saddle to a saddle,
-# which is both; or the tangent orbit through a point at which a curve of fixed points changes its stability.
 SeparatrixKind = Literal["stable manifold", "unstable manifold", "connection", "tangent orbit"]
 
 

@@ -1,6 +1,6 @@
 """Curves against time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -73,7 +73,7 @@ def loss(
         raise ValueError(f"`inset` must hold times at which the trajectories were saved, but is {inset!r}.")
     assert ax is not None
     curves = [_curve(orbit, _undetermined(orbit) if floor is None else floor) for _, orbit in labelled]
-    looks = list(_looks([label for label, _ in labelled]))
+    looks = list(style.curve_looks(label for label, _ in labelled))
     lines = []
     for curve, look in zip(curves, looks, strict=True):
         lines += ax.plot(*curve, **look)
@@ -102,14 +102,6 @@ def _undetermined(orbit: Trajectory) -> float:
     rtol = orbit.stats.get("rtol") or np.finfo(float).eps
     error = (orbit.stats.get("atol") or 0.0) + rtol * largest
     return max(FLOOR, size(orbit.final_state) * error**2)
-
-
-def _looks(labels: Sequence[str]) -> Iterator[dict[str, Any]]:
-    others = [style.PURPLE, style.GREEN, style.BLACK, style.VERMILION]
-    dashes: list[Any] = ["solid", (0, (4, 1.2)), "dashdot", "dotted"]
-    for i, label in enumerate(labels):
-        colour = style.FLOW_COLOURS.get(label) if label else None
-        yield {"color": colour or others[i % 4], "linestyle": dashes[i % 4], "label": label or None}
 
 
 def _draw_inset(

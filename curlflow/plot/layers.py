@@ -60,8 +60,8 @@ _SEPARATRICES: dict[SeparatrixKind, tuple[str, Any]] = {
     "tangent orbit": ("separatrix", (0, (1, 1.2))),
 }
 SEPARATRIX_LABELS = tuple(dict.fromkeys(label for label, _ in _SEPARATRICES.values()))
-# What lies above most of a background, and below most of it, would leave the rest without contrast.
-_MOST = 99.5
+# Of all speeds so many percent keep apart; the few that are extreme would leave the others without contrast.
+_CONTRAST = 99.0
 # Streamlines shorter than this, in units of the axes, are crumbs.
 _SHORTEST_STREAMLINE = 0.15
 _OUTLINE = [path_effects.withStroke(linewidth=2.4, foreground="white")]
@@ -85,11 +85,15 @@ def draw_background(ax: Axes, seen: Survey, background: Background | None) -> Ax
     values = np.where(np.isfinite(sampled), sampled, np.nan)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if not np.any(values > 0):
         return None
-    low, high = style.log_levels(values, decades=5.0)
-    if background == "speed":
-        low, high = np.nanpercentile(values[values > 0], [100 - _MOST, _MOST])
-        low, high = max(low, 1e-5 * high), max(high, 1.001 * low)
+    low, high = _speed_levels(values) if background == "speed" else style.log_levels(values, decades=5.0)
     return ax.imshow(np.maximum(values, low), extent=window, norm=LogNorm(low, high), zorder=0, **look)
+
+
+def _speed_levels(speed: np.ndarray) -> tuple[float, float]:
+    """The colour range of the speed: five decades at most, and of one speed alone more than nothing."""
+    rare = (100 - _CONTRAST) / 2
+    low, high = np.nanpercentile(speed[speed > 0], [rare, 100 - rare])
+    return max(low, 1e-5 * high), max(high, 1.001 * low)
 
 
 def draw_velocity(ax: Axes, seen: Survey, look: Velocity | None) -> StreamplotSet | Quiver | None:

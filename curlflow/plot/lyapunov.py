@@ -1,6 +1,5 @@
 """Lyapunov spectra drawn: how they converged, what they are, how they fluctuate."""
 
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,6 @@ from curlflow.chaos import LyapunovSpectrum
 from curlflow.chaos.zeros import Zeros
 from curlflow.plot import style as house
 from curlflow.plot.own_figure import on_own_figure
-
-# Curves of exponents, from the largest: told apart by their dashes in grey print.
-COLOURS = (house.BLUE, house.VERMILION, house.GREEN, house.PURPLE)
-DASHES = ("solid", (0, (4, 1.2)), "dashdot", "dotted", (0, (6, 1, 1, 1, 1, 1)))
 
 
 @on_own_figure(aspect=0.7)
@@ -52,9 +47,8 @@ def convergence(
     span = spectrum.times - spectrum.times[0] + spectrum.dt
     lines = []
     curves = list(zip(spectrum.history.T, spectrum.exponents, spectrum.stderr, strict=True))[:most]
-    looks = zip(cycle(COLOURS), cycle(DASHES), strict=False)
-    for number, ((values, value, error), (colour, dash)) in enumerate(zip(curves, looks, strict=False), 1):
-        look = {"color": colour, "linestyle": dash, "label": rf"$\lambda_{{{number}}}$"}
+    looks = house.curve_looks(rf"$\lambda_{{{number}}}$" for number in range(1, len(curves) + 1))
+    for (values, value, error), look in zip(curves, looks, strict=True):
         (line,) = ax.plot(span, values, **(look | style))
         ax.fill_between(span, value - error, value + error, color=line.get_color(), alpha=0.2, linewidth=0)
         lines.append(line)

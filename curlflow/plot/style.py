@@ -37,6 +37,9 @@ FLOW_COLOURS: Final = {"curl flow": CURL_FLOW, "gradient flow": GRADIENT_FLOW, "
 # Orbits without a colour of their own go through these: solid, dashed, dash-dotted, then with more dots between the dashes.
 ORBIT_COLOURS: Final = (PURPLE, SKY_BLUE, BLACK)
 ORBIT_DASHES: Final = ("solid", "dashed", "dashdot")
+# Curves over one axis, where dashes have to tell in grey print what colours tell else: twenty looks.
+CURVE_COLOURS: Final = (PURPLE, GREEN, BLACK, VERMILION)
+CURVE_DASHES: Final = ("solid", (0, (4, 1.2)), "dashdot", "dotted", (0, (6, 1, 1, 1, 1, 1)))
 NULLCLINES: Final = ((GREEN, "dashdot"), (ORANGE, "dotted"))
 SOLUTION_MANIFOLD: Final = VERMILION
 FIELD: Final = "#66727e"
@@ -117,6 +120,14 @@ def labelled(name: str, given: Mapping[str, Item] | Sequence[Item], kind: type) 
             f'write {{"label": {what}}} or [{what}].'
         )
     return iter(given.items() if isinstance(given, Mapping) else [("", item) for item in given])
+
+
+def curve_looks(labels: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Colour, dash and label for every curve, the flows' own colours by their labels; no label where it is empty."""
+    for number, label in enumerate(labels):
+        colour = FLOW_COLOURS.get(label) if label else None
+        colour = colour or CURVE_COLOURS[number % len(CURVE_COLOURS)]
+        yield {"color": colour, "linestyle": CURVE_DASHES[number % len(CURVE_DASHES)], "label": label or None}
 
 
 def orbit_looks(labels: Iterable[str]) -> Iterator[tuple[str, Any]]:
